@@ -1,0 +1,175 @@
+"""SQLite for several writing processes, set up as measured; sessions that read and sessions that write.
+
+Rules, each paid for by a trial:
+* one SQLite library opens `dist.db` in a process: `pysqlite3` where it is installed (it brings a fixed library), else the
+  standard library's. Opening the file through a second copy silently drops POSIX locks.
+* a library with the WAL-reset bug (before 3.51.3, but for 3.50.7 and 3.44.6) gets a rollback journal, never WAL.
+* we own BEGIN: a session that may write begins IMMEDIATE, so read-modify-write never loses an update.
+* a fair `flock` stands in front of BEGIN IMMEDIATE: SQLite's own busy handler polls and starves writers for seconds.
+* `synchronous=FULL`: a commit that was acknowledged survives a power cut.
+
+Left to others: the tables (`models.py`), their history (`migrations/`).
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlmodel import Session
+
+from pipeline.settings import Settings
+
+try:
+    from pysqlite3 import dbapi2 as sqlite
+except ImportError:
+    import sqlite3 as sqlite
+
+BUSY_SECONDS: Final = 30
+POOL_CONNECTIONS: Final = 8
+POOL_OVERFLOW: Final = 32
+
+
+def wal_is_safe(version: tuple[int, ...]) -> bool:
+    """Whether this SQLite has the fix of the WAL-reset bug. Source: sqlite.org/wal.html#walresetbug."""
+    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+
+
+def sqlite_version() -> tuple[int, ...]:
+    """Of the library that opens dist.db."""
+    return tuple(sqlite.sqlite_version_info)
+
+
+def journal_mode() -> str:
+    """`WAL` with a fixed library, else `TRUNCATE`."""
+    return "WAL" if wal_is_safe(sqlite_version()) else "TRUNCATE"
+
+
+class _WriteLockedConnection(sqlite.Connection):  # type: ignore[misc]
+    """A connection with a fair lock of its own, taken before BEGIN IMMEDIATE and released after the transaction's end.
+
+    The descriptor belongs to the connection: a flock belongs to the open file description, so that a shared one would not keep
+    two threads apart. The database's own files are never flocked.
+    """
+
+    lock_path: Path
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lock_fd: int | None = None
+        self._held = False
+
+    def lock_write(self) -> None:
+        if self._lock_fd is None:
+            self._lock_fd = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        self._held = True
+
+    def unlock_write(self) -> None:
+        if self._held and self._lock_fd is not None:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+        self._held = False
+
+    def commit(self) -> None:
+        try:
+            super().commit()
+        finally:
+            if not self.in_transaction:
+                self.unlock_write()
+
+    def rollback(self) -> None:
+        try:
+            super().rollback()
+        finally:
+            self.unlock_write()
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self._held = False
+            if self._lock_fd is not None:
+                os.close(self._lock_fd)
+                self._lock_fd = None
+
+
+class Database:
+    """The engine of this process. Make one per process, after any fork."""
+
+    def __init__(self, path: Path, *, lock_path: Path) -> None:
+        self.path = path
+        lock_path.parent.mkdir(parents=True, exist_ok=True)
+        factory = type("_Connection", (_WriteLockedConnection,), {"lock_path": lock_path})
+        self.engine: Engine = create_engine(
+            f"sqlite:///{path}",
+            module=sqlite,
+            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False, "factory": factory},
+            pool_size=POOL_CONNECTIONS,
+            max_overflow=POOL_OVERFLOW,
+        )
+        event.listen(self.engine, "connect", _on_connect)
+        event.listen(self.engine, "begin", _on_begin)
+        self._reader = self.engine.execution_options(readonly=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A consistent view; writing through it fails. Close it before a body is streamed: it holds the WAL back."""
+        with Session(self._reader, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One transaction: committed at the end of the block, rolled back by any exception."""
+        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def close(self) -> None:
+        """Give every connection back to the system."""
+        self.engine.dispose()
+
+
+def open_database(settings: Settings) -> Database:
+    """The database of `settings`: `dist.db` in the data directory unless DISTD_DATABASE_URL says otherwise."""
+    path = (
+        Path(settings.database_url.removeprefix("sqlite:///"))
+        if settings.database_url
+        else settings.data_dir / "dist.db"
+    )
+    return Database(path, lock_path=path.parent / "run" / "write.lock")
+
+
+def _on_connect(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # we own BEGIN; autocommit=False would always begin DEFERRED
+    for pragma in (
+        f"journal_mode={journal_mode()}",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={BUSY_SECONDS * 1000}",
+        "trusted_schema=OFF",
+        "wal_autocheckpoint=1000",
+        "journal_size_limit=67108864",
+        "cache_size=-16000",
+        "temp_store=MEMORY",
+        "mmap_size=0",
+        "cell_size_check=ON",
+    ):
+        connection.execute("PRAGMA " + pragma)
+
+
+def _on_begin(connection: Connection) -> None:
+    if connection.get_execution_options().get("readonly"):
+        connection.exec_driver_sql("PRAGMA query_only=ON")
+        connection.exec_driver_sql("BEGIN")
+        return
+    raw = connection.connection.dbapi_connection
+    assert isinstance(raw, _WriteLockedConnection)
+    raw.lock_write()
+    try:
+        connection.exec_driver_sql("PRAGMA query_only=OFF")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    except BaseException:
+        raw.unlock_write()
+        raise

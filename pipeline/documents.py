@@ -1,0 +1,258 @@
+"""What the outside reads: rows as JSON documents, with their links. One place, so that API, events and pages say the same."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from sqlmodel import col, select
+
+from pipeline import release as releases
+from pipeline.access import Right
+from pipeline.models import (
+    App,
+    Artifact,
+    AuditEvent,
+    Channel,
+    ChannelMove,
+    Job,
+    Release,
+    Token,
+    Upload,
+    Worker,
+)
+from pipeline.operation import Operation
+from pipeline.states import ArtifactStatus, JobStatus, ReleaseStatus
+from pipeline.values import rfc3339
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else rfc3339(moment)
+
+
+class Documents:
+    """Builds documents whose links begin with `base_url`."""
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+
+    # -- links ----------------------------------------------------------------------------------
+
+    def release_url(self, slug: str, release_id: str) -> str:
+        return f"{self.base_url}/apps/{slug}/releases/{release_id}"
+
+    def install_url(self, slug: str, channel: str | None = None) -> str:
+        return f"{self.base_url}/install/{slug}" + (f"/{quote(channel)}" if channel else "")
+
+    def download_url(self, artifact: Artifact) -> str | None:
+        return (
+            None
+            if artifact.filename is None
+            else f"{self.base_url}/artifacts/{artifact.id}/{quote(artifact.filename)}"
+        )
+
+    def upload_url(self, upload_id: str) -> str:
+        return f"{self.base_url}/api/v1/uploads/{upload_id}"
+
+    # -- documents ------------------------------------------------------------------------------
+
+    def app(self, app: App) -> dict[str, Any]:
+        return {
+            "id": app.id,
+            "slug": app.slug,
+            "name": app.name,
+            "description": app.description,
+            "platforms": app.platforms,
+            "access": app.access,
+            "created_at": _time(app.created_at),
+            "url": f"{self.base_url}/apps/{app.slug}",
+            "install_url": self.install_url(app.slug),
+        }
+
+    def release_summary(self, app: App, release: Release) -> dict[str, Any]:
+        """A row of a list."""
+        published = release.status in {ReleaseStatus.PUBLISHED, ReleaseStatus.REVOKED}
+        manifest = f"{self.base_url}/api/v1/releases/{release.id}/manifest" if published else None
+        return {
+            "schema": 1,
+            "id": release.id,
+            "app": app.slug,
+            "version": release.version,
+            "build": release.build,
+            "status": release.status.value,
+            "notes": release.notes,
+            "source": release.source,
+            "channel": release.channel,
+            "created_at": _time(release.created_at),
+            "submitted_at": _time(release.submitted_at),
+            "published_at": _time(release.published_at),
+            "revoked_at": _time(release.revoked_at),
+            "revoke_reason": release.revoke_reason,
+            "url": self.release_url(app.slug, release.id),
+            "manifest_url": manifest,
+            "signature_url": None,
+            "install_url": self.install_url(app.slug, release.channel),
+            "channel_result": release.channel_result,
+            "failure": release.failure,
+        }
+
+    def release(self, operation: Operation, app: App, release: Release) -> dict[str, Any]:
+        """The whole release. Findings and jobs are for those who may see unpublished ones."""
+        rows = releases.artifacts_of(operation, release)
+        inside = operation.actor.may(Right.RELEASE_READ, app=app.slug)
+        jobs = releases.jobs_of(operation, release) if inside else []
+        return {
+            **self.release_summary(app, release),
+            "artifacts": [self.artifact(app, release, row) for row in rows if row.attachment_kind is None],
+            "attachments": [self.attachment(row) for row in rows if row.attachment_kind is not None],
+            "validations": [self.job(job) for job in jobs],
+        }
+
+    def artifact(self, app: App, release: Release, row: Artifact) -> dict[str, Any]:
+        link = row.status is ArtifactStatus.LINKED or row.sha256 is None
+        return {
+            "id": row.id,
+            "release_id": row.release_id,
+            "filename": row.filename,
+            "platform": row.platform,
+            "arch": row.archs
+            if row.archs is not None
+            else ([row.declared_arch] if row.declared_arch else []),
+            "format": row.format or row.declared_format,
+            "variant": row.variant,
+            "size": row.size,
+            "sha256": row.sha256,
+            "status": row.status.value,
+            "deduplicated": row.deduplicated,
+            "download_url": None if link else self.download_url(row),
+            "install_url": self.install_url(app.slug, release.channel),
+            "metadata": row.facts or {},
+            "signature": row.signature,
+            "details": row.details or {},
+            "ios": row.ios,
+            "contract": row.contract,
+        }
+
+    def attachment(self, row: Artifact) -> dict[str, Any]:
+        return {
+            "id": row.id,
+            "kind": row.attachment_kind,
+            "filename": row.filename,
+            "size": row.size,
+            "sha256": row.sha256,
+            "status": row.status.value,
+            "artifact_id": row.attached_to,
+            "download_url": self.download_url(row),
+        }
+
+    def job(self, job: Job) -> dict[str, Any]:
+        return {
+            "job_id": job.id,
+            "release_id": job.release_id,
+            "artifact_id": job.artifact_id,
+            "step": job.step.value,
+            "status": job.status.value,
+            "attempts": job.attempts,
+            "progress": 100 if job.status is JobStatus.SUCCEEDED else job.progress,
+            "duration_ms": job.duration_ms,
+            "worker": job.worker_id,
+            "error": job.error,
+            "created_at": _time(job.created_at),
+            "started_at": _time(job.started_at),
+            "finished_at": _time(job.finished_at),
+            "findings": job.findings or [],
+        }
+
+    def channel(self, operation: Operation, app: App, channel: Channel) -> dict[str, Any]:
+        release = operation.session.get(Release, channel.release_id) if channel.release_id else None
+        return {
+            "name": channel.name,
+            "app": app.slug,
+            "release_id": channel.release_id,
+            "release": release
+            and {
+                "id": release.id,
+                "version": release.version,
+                "build": release.build,
+                "published_at": _time(release.published_at),
+            },
+            "generation": channel.generation,
+            "updated_at": _time(channel.updated_at),
+            "url": f"{self.base_url}/apps/{app.slug}",
+            "install_url": self.install_url(app.slug, channel.name),
+        }
+
+    def channel_move(self, move: ChannelMove) -> dict[str, Any]:
+        return {
+            "id": move.id,
+            "kind": move.kind,
+            "release_id": move.release_id,
+            "previous_release_id": move.previous_release_id,
+            "actor": move.actor,
+            "note": move.note,
+            "at": _time(move.at),
+            "generation": move.generation,
+        }
+
+    def upload(self, upload: Upload, expires_at: datetime) -> dict[str, Any]:
+        return {
+            "id": upload.id,
+            "url": self.upload_url(upload.id),
+            "offset": upload.offset,
+            "size": upload.size,
+            "sha256": upload.sha256,
+            "filename": upload.filename,
+            "state": upload.status.value,
+            "deduplicated": upload.deduplicated,
+            "expires_at": _time(expires_at),
+        }
+
+    def token(self, token: Token) -> dict[str, Any]:
+        return {
+            "id": token.id,
+            "name": token.name,
+            "role": token.role,
+            "apps": token.apps,
+            "channels": token.channels,
+            "create_apps": token.create_apps,
+            "created_at": _time(token.created_at),
+            "expires_at": _time(token.expires_at),
+            "revoked_at": _time(token.revoked_at),
+            "last_used_at": _time(token.last_used_at),
+        }
+
+    def worker(self, worker: Worker, *, alive: bool, jobs: Iterable[Job]) -> dict[str, Any]:
+        return {
+            "id": worker.id,
+            "host": worker.host,
+            "pid": worker.pid,
+            "started_at": _time(worker.started_at),
+            "heartbeat_at": _time(worker.heartbeat_at),
+            "alive": alive,
+            "concurrency": worker.concurrency,
+            "jobs": [
+                {"job_id": job.id, "step": job.step.value, "release_id": job.release_id} for job in jobs
+            ],
+        }
+
+
+def running_jobs(operation: Operation) -> dict[str, list[Job]]:
+    """What each worker does now."""
+    found: dict[str, list[Job]] = {}
+    for job in operation.session.exec(select(Job).where(col(Job.status) == JobStatus.RUNNING)):
+        found.setdefault(job.worker_id or "", []).append(job)
+    return found
+
+
+def audit_event(event: AuditEvent) -> dict[str, Any]:
+    """An event with the exact text that was hashed."""
+    return {
+        "seq": event.seq,
+        "id": event.id,
+        "at": rfc3339(event.at),
+        "action": event.action,
+        "app": event.app,
+        "subject": event.subject,
+        "leaf": event.leaf,
+        "body": event.body,
+    }

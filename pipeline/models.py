@@ -1,0 +1,326 @@
+"""The tables. One volume, understandable with `sqlite3`: states are words, times are RFC 3339 text, lists are JSON.
+
+A table class does not validate; what comes from outside was parsed in `values.py` before. The database holds what must never be
+broken whoever writes: CHECK constraints on states, UNIQUE slots, foreign keys, and triggers (in `migrations/`) that refuse any
+change of the audit log.
+
+There is no `from __future__ import annotations` here: SQLModel reads the annotations at run time.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    Column,
+    Enum,
+    Index,
+    LargeBinary,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlmodel import Field, SQLModel
+
+from pipeline.states import ArtifactStatus, JobStatus, ReleaseStatus, Step, UploadStatus
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """Aware UTC as sortable text: `2026-11-20T10:00:00.123456Z`."""
+
+    impl = String(32)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: object) -> str | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise RuntimeError("naive time")
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+    def process_result_value(self, value: str | None, _dialect: object) -> datetime | None:
+        return None if value is None else datetime.strptime(value, "%Y-%m-%dT%H:%M:%S.%f%z")
+
+
+def _enum(kind: type[StrEnum], *, index: bool = False) -> Any:
+    # By value, so that the file reads as the contract does; the CHECK keeps anything else out.
+    name = kind.__name__.lower()
+    return Column(
+        Enum(
+            kind,
+            values_callable=lambda e: [m.value for m in e],
+            native_enum=False,
+            create_constraint=True,
+            length=16,
+            name=name,
+        ),
+        nullable=False,
+        index=index,
+    )
+
+
+def _time(*, null: bool = True, index: bool = False) -> Any:
+    return Field(default=None, sa_column=Column(UtcTime(), nullable=null, index=index))
+
+
+def _json(*, null: bool = True) -> Any:
+    return Field(default=None, sa_column=Column(JSON(none_as_null=True), nullable=null))
+
+
+class App(SQLModel, table=True):
+    """An application: a name, its platforms, who may see it."""
+
+    __table_args__ = (CheckConstraint("access IN ('members', 'public')", name="app_access"),)
+
+    id: str = Field(primary_key=True)
+    slug: str = Field(unique=True, index=True)
+    name: str
+    description: str = ""
+    platforms: list[str] | None = _json()
+    access: str = "members"
+    created_at: datetime = _time(null=False)
+
+
+class Release(SQLModel, table=True):
+    """A version and build of an app, with its artifacts. Nothing of it changes after `published` but a revocation."""
+
+    __table_args__ = (
+        # A rejected release keeps its record and does not use up its version: see `release.open_release`.
+        Index(
+            "release_identity",
+            "app_id",
+            "version",
+            text("coalesce(build, -1)"),
+            unique=True,
+            sqlite_where=text("status <> 'rejected'"),
+        ),
+        Index("release_by_app", "app_id", "id"),
+        Index("release_by_status", "status", "id"),
+    )
+
+    id: str = Field(primary_key=True)
+    app_id: str = Field(foreign_key="app.id")
+    version: str
+    build: int | None = None
+    status: ReleaseStatus = Field(default=ReleaseStatus.DRAFT, sa_column=_enum(ReleaseStatus))
+    notes: str = Field(default="", sa_column=Column(Text, nullable=False))
+    source: dict[str, Any] | None = _json()
+    channel: str | None = None
+    created_by: str
+    created_at: datetime = _time(null=False)
+    submitted_by: str | None = None
+    submitted_at: datetime | None = _time()
+    published_at: datetime | None = _time()
+    revoked_at: datetime | None = _time()
+    revoke_reason: str | None = None
+    manifest: str | None = Field(default=None, sa_column=Column(Text))
+    channel_result: dict[str, Any] | None = _json()
+    failure: dict[str, Any] | None = _json()
+    correlation_id: str = ""
+
+
+class Artifact(SQLModel, table=True):
+    """A file of a release for a platform, a link without a file, or (with `attachment_kind`) a file beside the artifacts."""
+
+    __table_args__ = (
+        UniqueConstraint("release_id", "draft_slot", name="artifact_draft_slot"),
+        UniqueConstraint("release_id", "slot", name="artifact_slot"),
+    )
+
+    id: str = Field(primary_key=True)
+    release_id: str = Field(foreign_key="release.id", index=True)
+    attachment_kind: str | None = None
+    attached_to: str | None = Field(default=None, foreign_key="artifact.id")
+    filename: str | None = None
+    platform: str
+    declared_arch: str | None = None
+    declared_format: str | None = None
+    variant: str | None = None
+    draft_slot: str
+    slot: str | None = None
+    ios: dict[str, Any] | None = _json()
+    contract: dict[str, Any] | None = _json()
+    upload_id: str | None = Field(default=None, foreign_key="upload.id")
+    size: int | None = None
+    sha256: str | None = Field(default=None, index=True)
+    status: ArtifactStatus = Field(default=ArtifactStatus.PENDING, sa_column=_enum(ArtifactStatus))
+    deduplicated: bool = False
+    format: str | None = None
+    archs: list[str] | None = _json()
+    facts: dict[str, Any] | None = _json()
+    signature: dict[str, Any] | None = _json()
+    details: dict[str, Any] | None = _json()
+    created_at: datetime = _time(null=False)
+
+
+class Icon(SQLModel, table=True):
+    """The icon that an inspector took out of an artifact: PNG, re-encoded in the sandbox, small."""
+
+    artifact_id: str = Field(primary_key=True, foreign_key="artifact.id")
+    png: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class Upload(SQLModel, table=True):
+    """Bytes on their way into quarantine. `offset` is the only truth of how many of them are durable."""
+
+    __table_args__ = (CheckConstraint('"offset" >= 0 AND "offset" <= size', name="upload_offset"),)
+
+    id: str = Field(primary_key=True)
+    token_id: str = Field(index=True)
+    filename: str | None = None
+    size: int
+    sha256: str | None = None
+    offset: int = 0
+    status: UploadStatus = Field(default=UploadStatus.OPEN, sa_column=_enum(UploadStatus, index=True))
+    deduplicated: bool = False
+    created_at: datetime = _time(null=False)
+    touched_at: datetime = _time(null=False)
+
+
+class Blob(SQLModel, table=True):
+    """A file of the digest store. Its row is written only after its bytes are durable under its name."""
+
+    sha256: str = Field(primary_key=True)
+    size: int
+    created_at: datetime = _time(null=False)
+    condemned_at: datetime | None = _time()
+    verified_at: datetime | None = _time()
+
+
+class Job(SQLModel, table=True):
+    """One step of one artifact. The row is the work; a message in the queue is only a doorbell."""
+
+    __table_args__ = (
+        UniqueConstraint("artifact_id", "step", name="job_once"),
+        Index("job_waiting", "status", "run_after"),
+    )
+
+    id: str = Field(primary_key=True)
+    release_id: str = Field(foreign_key="release.id", index=True)
+    artifact_id: str = Field(foreign_key="artifact.id")
+    step: Step = Field(sa_column=_enum(Step))
+    status: JobStatus = Field(default=JobStatus.QUEUED, sa_column=_enum(JobStatus))
+    generation: int = 0  # fencing token: +1 at each claim
+    attempts: int = 0
+    crashes: int = 0
+    worker_id: str | None = None
+    boot_id: str | None = None
+    lease_until: float | None = None  # seconds of CLOCK_BOOTTIME of that boot
+    run_after: datetime = _time(null=False)
+    rung_at: datetime | None = _time()
+    progress: int = 0
+    error: str | None = None
+    findings: list[dict[str, Any]] | None = _json()
+    created_at: datetime = _time(null=False)
+    started_at: datetime | None = _time()
+    finished_at: datetime | None = _time()
+    duration_ms: int | None = None
+    correlation_id: str = ""
+
+
+class InspectorCrash(SQLModel, table=True):
+    """How often the inspector died on these bytes; the second time they are rejected for it."""
+
+    __tablename__ = "inspector_crash"
+
+    sha256: str = Field(primary_key=True)
+    count: int = 0
+
+
+class Worker(SQLModel, table=True):
+    """A worker process and its last sign of life."""
+
+    id: str = Field(primary_key=True)
+    host: str
+    pid: int
+    concurrency: int
+    started_at: datetime = _time(null=False)
+    heartbeat_at: datetime = _time(null=False)
+    stopped_at: datetime | None = _time()
+
+
+class Channel(SQLModel, table=True):
+    """A mutable pointer to a published release. `generation` rises with every move."""
+
+    __table_args__ = (UniqueConstraint("app_id", "name", name="channel_name"),)
+
+    id: str = Field(primary_key=True)
+    app_id: str = Field(foreign_key="app.id")
+    name: str
+    release_id: str | None = Field(default=None, foreign_key="release.id", index=True)
+    generation: int = 0
+    updated_at: datetime = _time(null=False)
+
+
+class ChannelMove(SQLModel, table=True):
+    """One move of a channel's pointer. It outlives the channel, so that nothing refers to it by a key that could delete it."""
+
+    __tablename__ = "channel_move"
+
+    id: str = Field(primary_key=True)
+    channel_id: str = Field(index=True)
+    generation: int
+    kind: str
+    release_id: str | None = None
+    previous_release_id: str | None = None
+    actor: dict[str, Any] | None = _json()
+    note: str = ""
+    at: datetime = _time(null=False)
+
+
+class Token(SQLModel, table=True):
+    """A token: its secret is stored as a digest only. Empty lists mean every app, every channel."""
+
+    id: str = Field(primary_key=True)
+    name: str
+    role: str
+    secret_sha256: str
+    apps: list[str] = _json(null=False)
+    channels: list[str] = _json(null=False)
+    create_apps: bool = False
+    created_at: datetime = _time(null=False)
+    created_by: str = ""
+    expires_at: datetime | None = _time()
+    revoked_at: datetime | None = _time()
+    last_used_at: datetime | None = _time()
+
+
+class BrowserSession(SQLModel, table=True):
+    """A person's sign-in with a token; the cookie's value is stored as a digest only."""
+
+    __tablename__ = "browser_session"
+
+    id_sha256: str = Field(primary_key=True)
+    token_id: str = Field(foreign_key="token.id", index=True)
+    created_at: datetime = _time(null=False)
+    expires_at: datetime = _time(null=False)
+
+
+class AuditEvent(SQLModel, table=True):
+    """One leaf of the audit log. `body` is the exact text that was hashed; the other columns repeat it for searching."""
+
+    __tablename__ = "audit_event"
+
+    seq: int = Field(primary_key=True)
+    id: str = Field(unique=True)
+    at: datetime = _time(null=False)
+    action: str = Field(index=True)
+    actor_id: str | None = Field(default=None, index=True)
+    app: str | None = Field(default=None, index=True)
+    subject: str | None = Field(default=None, index=True)
+    body: str = Field(sa_column=Column(Text, nullable=False))
+    leaf: str
+
+
+class AuditNode(SQLModel, table=True):
+    """A complete subtree of the log: 2**level leaves from leaf `position * 2**level` on."""
+
+    __tablename__ = "audit_node"
+
+    level: int = Field(primary_key=True)
+    position: int = Field(primary_key=True)
+    hash: str

@@ -1,0 +1,44 @@
+"""One operation of the domain: who acts, when, in which transaction, under which correlation id.
+
+Every function that changes something takes an `Operation` first. `ring` gathers the jobs that it created; whoever opened the
+transaction rings for them after the commit, never before.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlmodel import Session
+
+from pipeline import audit
+from pipeline.access import Actor, Right, require
+
+
+@dataclass(slots=True)
+class Operation:
+    """The frame of one change."""
+
+    session: Session
+    actor: Actor
+    now: datetime
+    correlation_id: str = ""
+    ring: list[str] = field(default_factory=list)
+
+    def require(self, right: Right, *, app: str | None = None, channel: str | None = None) -> None:
+        """Raises `Unauthorized` or `Forbidden` when the actor lacks the right."""
+        require(self.actor, right, app=app, channel=channel)
+
+    def record(
+        self, action: str, subject: str, *, app: str | None = None, actor: Actor | None = None, **details: Any
+    ) -> None:
+        """Write an audit event into this transaction."""
+        audit.record(
+            self.session,
+            action=action,
+            actor=actor or self.actor,
+            at=self.now,
+            subject=subject,
+            app=app,
+            details=details,
+            correlation_id=self.correlation_id,
+        )

@@ -1,0 +1,128 @@
+"""The states of a release, an artifact and a job, and the only moves between them.
+
+A move is compare-and-set: `UPDATE … WHERE state = old`, and exactly one row must have changed. The loser of a race gets
+`StateConflict`, never a silent overwrite.
+
+    release    draft → validating → published → revoked
+                          ↑   ↓
+                        rejected
+    artifact   pending → validating → stored        (a link without a file ends as `linked`)
+                             ↑ ↓
+                           rejected
+    job        queued → running → succeeded | failed (the artifact's fault) | errored (ours)
+                 ↑─────────┘ (a retry, a lost lease)
+                 ↑── failed | errored (a person's re-run)
+"""
+
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+from sqlalchemy import update
+from sqlmodel import Session, col
+
+from pipeline.errors import Conflict
+
+
+class ReleaseStatus(StrEnum):
+    """Life of a release (contract, section 5)."""
+
+    DRAFT = "draft"
+    VALIDATING = "validating"
+    PUBLISHED = "published"
+    REJECTED = "rejected"
+    REVOKED = "revoked"
+
+
+class ArtifactStatus(StrEnum):
+    """Where an artifact stands; `linked` has no bytes here (a TestFlight link)."""
+
+    PENDING = "pending"
+    VALIDATING = "validating"
+    STORED = "stored"
+    LINKED = "linked"
+    REJECTED = "rejected"
+
+
+class JobStatus(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    ERRORED = "errored"
+
+
+class Step(StrEnum):
+    """The jobs of an artifact, in order."""
+
+    HASH = "hash"
+    INSPECT = "inspect"
+    POLICY = "policy"
+    STORE = "store"
+
+
+class UploadStatus(StrEnum):
+    """Life of an upload; `consumed` bytes belong to an artifact."""
+
+    OPEN = "open"
+    COMPLETE = "complete"
+    CONSUMED = "consumed"
+
+
+RELEASE_MOVES: Final = {
+    ReleaseStatus.DRAFT: {ReleaseStatus.VALIDATING},
+    ReleaseStatus.VALIDATING: {ReleaseStatus.PUBLISHED, ReleaseStatus.REJECTED},
+    ReleaseStatus.REJECTED: {ReleaseStatus.VALIDATING},
+    ReleaseStatus.PUBLISHED: {ReleaseStatus.REVOKED},
+    ReleaseStatus.REVOKED: set(),
+}
+ARTIFACT_MOVES: Final = {
+    ArtifactStatus.PENDING: {ArtifactStatus.VALIDATING},
+    ArtifactStatus.VALIDATING: {ArtifactStatus.STORED, ArtifactStatus.LINKED, ArtifactStatus.REJECTED},
+    ArtifactStatus.REJECTED: {ArtifactStatus.VALIDATING},
+    ArtifactStatus.STORED: set(),
+    ArtifactStatus.LINKED: set(),
+}
+JOB_MOVES: Final = {
+    JobStatus.QUEUED: {JobStatus.RUNNING},
+    JobStatus.RUNNING: {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.ERRORED, JobStatus.QUEUED},
+    JobStatus.FAILED: {JobStatus.QUEUED},
+    JobStatus.ERRORED: {JobStatus.QUEUED},
+    JobStatus.SUCCEEDED: set(),
+}
+_MOVES: Final[dict[type[StrEnum], Any]] = {
+    ReleaseStatus: RELEASE_MOVES,
+    ArtifactStatus: ARTIFACT_MOVES,
+    JobStatus: JOB_MOVES,
+}
+
+
+class Stateful(Protocol):
+    """A table row with an id and a state."""
+
+    id: str
+    status: Any
+
+
+class StateConflict(Conflict):
+    """Somebody else moved it first."""
+
+
+def move(session: Session, row: Stateful, to: StrEnum, **changes: Any) -> None:
+    """Move `row.status` to `to` if it is still what this row says, with `changes` in the same statement.
+
+    Raises `StateConflict` when the database holds another state by now, and RuntimeError for a move that is not in the table.
+    """
+    old = row.status
+    if to not in _MOVES[type(to)][old]:
+        raise RuntimeError(f"no move from {old} to {to}")
+    table: Any = type(row)
+    result = session.execute(
+        update(table).where(col(table.id) == row.id, col(table.status) == old).values(status=to, **changes)
+    )
+    if result.rowcount != 1:  # type: ignore[attr-defined]
+        raise StateConflict(
+            f"{row.id} is no longer {old}.", remedy="Look at its present state and decide again."
+        )
+    session.refresh(row)

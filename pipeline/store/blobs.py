@@ -1,0 +1,44 @@
+"""What a digest store promises. `tests/contracts/test_blob_store.py` holds every implementation against it.
+
+* `adopt` is atomic and idempotent: afterwards the digest's bytes are durable under its name, whatever was there before; a crash at
+  any line leaves either nothing under that name or all of it. The source stays in place; removing it is the caller's business.
+* A blob never changes and is read-only. Nobody but `discard` removes one.
+* `open` of a missing digest raises `BlobMissing`, and never returns other bytes than the name says, as far as their size tells;
+  `verify` reads them all.
+"""
+
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.values import Digest
+
+
+class BlobMissing(Exception):
+    """The store has no bytes under this digest."""
+
+
+class BlobStore(Protocol):
+    """Where validated bytes live."""
+
+    def adopt(self, source: Path, digest: Digest, size: int) -> bool:
+        """Place the file `source`, whose digest the caller has just checked, under `digest`. True when it was not there yet."""
+
+    def has(self, digest: Digest) -> bool:
+        """Whether the name exists."""
+
+    def open(self, digest: Digest) -> BufferedReader:
+        """The bytes, for reading. Raises `BlobMissing`."""
+
+    def size(self, digest: Digest) -> int:
+        """In bytes. Raises `BlobMissing`."""
+
+    def verify(self, digest: Digest) -> bool:
+        """Read every byte; whether they have the digest. Raises `BlobMissing`."""
+
+    def digests(self) -> Iterator[Digest]:
+        """Every name in the store, in order."""
+
+    def discard(self, digest: Digest) -> None:
+        """Remove a blob that nothing refers to. Harmless when it is not there."""

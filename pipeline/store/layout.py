@@ -1,0 +1,96 @@
+"""Every path under the data directory, from typed ids and digests only: never from a name that a user typed.
+
+data/
+  dist.db                      apps, releases, artifacts, jobs, channels, tokens, audit events
+  queue.db                     Huey's own file
+  quarantine/<upload-id>/data  bytes that are not yet trusted
+  blobs/sha256/ab/cd/<hex>     the digest store: immutable, read-only
+  keys/                        signing keys of this server, mode 0600
+  run/                         locks: one for writers of dist.db, one for each living worker
+  config.toml   logs/   backups/
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pipeline.values import Digest
+
+DIRECTORY_MODE: Final = 0o750
+BLOB_MODE: Final = 0o440
+_ID = re.compile(r"[a-z]{3}_[0-9a-z]{26}")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The tree below one data directory."""
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        return self.root / "dist.db"
+
+    @property
+    def queue(self) -> Path:
+        return self.root / "queue.db"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.root / "quarantine"
+
+    @property
+    def blobs(self) -> Path:
+        return self.root / "blobs" / "sha256"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
+
+    def upload(self, upload_id: str) -> Path:
+        """The folder of one upload."""
+        if not _ID.fullmatch(upload_id):
+            raise RuntimeError(f"not an upload id: {upload_id!r}")
+        return self.quarantine / upload_id
+
+    def upload_data(self, upload_id: str) -> Path:
+        """The bytes of one upload."""
+        return self.upload(upload_id) / "data"
+
+    def blob(self, digest: Digest) -> Path:
+        """Where the bytes with this digest are."""
+        assert len(digest) == 64
+        return self.blobs / digest[:2] / digest[2:4] / digest
+
+    def worker_lock(self, worker_id: str) -> Path:
+        """Held by a living worker; free as soon as it is dead, however it died."""
+        return self.run / f"{worker_id}.lock"
+
+    def create(self) -> None:
+        """Make the folders; harmless when they are there."""
+        for folder in (
+            self.root,
+            self.quarantine,
+            self.blobs,
+            self.run,
+            self.keys,
+            self.root / "logs",
+            self.root / "backups",
+        ):
+            folder.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        self.keys.chmod(0o700)
+
+
+def sync_directory(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,114 @@
+"""The digest store on a local file system.
+
+A blob enters by numbered steps; the caller has done step 0, hashing the source from disk just before:
+
+1. make the source read-only, so that nothing of ours writes to the inode from here on
+2. fsync the source, so that its bytes are durable before its name is
+3. make the folders ab/cd and fsync the ones that were new
+4. link the source to its name; if the name exists, keep it when its size is right
+5. fsync the folder, so that the name is durable
+
+Only after step 5 may a row say `stored`. `link` rather than `rename`: the source keeps its name until that row is committed.
+"""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+
+from pipeline.store.blobs import BlobMissing
+from pipeline.store.layout import BLOB_MODE, DIRECTORY_MODE, Layout, sync_directory
+from pipeline.values import Digest, parse_digest
+
+
+class LocalBlobStore:
+    """`BlobStore` over `layout.blobs`; quarantine must be on the same file system."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def adopt(self, source: Path, digest: Digest, size: int) -> bool:
+        """See the steps of the module. Raises RuntimeError when `source` is not `size` bytes long."""
+        target = self._layout.blob(digest)
+        fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if os.fstat(fd).st_size != size:
+                raise RuntimeError(f"{source.name} is not {size} bytes long")
+            os.fchmod(fd, BLOB_MODE)  # 1
+            os.fsync(fd)  # 2
+        finally:
+            os.close(fd)
+        self._make_folders(target.parent)  # 3
+        placed = self._link(source, target, size)  # 4
+        sync_directory(target.parent)  # 5
+        return placed
+
+    def _make_folders(self, folder: Path) -> None:
+        for step in (folder.parent, folder):
+            try:
+                step.mkdir(mode=DIRECTORY_MODE)
+            except FileExistsError:
+                continue
+            sync_directory(step.parent)
+
+    def _link(self, source: Path, target: Path, size: int) -> bool:
+        try:
+            os.link(source, target, follow_symlinks=False)
+        except FileExistsError:
+            if target.stat().st_size == size:
+                return False
+            # A name with other bytes can only be damage: a blob is never written in place. The good copy replaces it.
+            spare = target.with_name(f"{target.name}.{source.parent.name}")
+            os.link(source, spare, follow_symlinks=False)
+            spare.replace(target)
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise RuntimeError(
+                    "quarantine and blobs are on different file systems; `distd doctor` tells more"
+                ) from error
+            raise
+        return True
+
+    def has(self, digest: Digest) -> bool:
+        """Whether the name exists."""
+        return self._layout.blob(digest).is_file()
+
+    def path(self, digest: Digest) -> Path:
+        """The file of a blob, for a reader or server that wants a path. Raises `BlobMissing`."""
+        path = self._layout.blob(digest)
+        if not path.is_file():
+            raise BlobMissing(digest)
+        return path
+
+    def open(self, digest: Digest) -> BufferedReader:
+        """The bytes, for reading."""
+        try:
+            return self._layout.blob(digest).open("rb")
+        except FileNotFoundError as error:
+            raise BlobMissing(digest) from error
+
+    def size(self, digest: Digest) -> int:
+        """In bytes."""
+        return self.path(digest).stat().st_size
+
+    def verify(self, digest: Digest) -> bool:
+        """Read every byte."""
+        with self.open(digest) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == digest
+
+    def digests(self) -> Iterator[Digest]:
+        """Every name, in order. Anything else in the tree is not a blob and is not listed."""
+        for first in sorted(self._layout.blobs.glob("[0-9a-f][0-9a-f]")):
+            for second in sorted(first.glob("[0-9a-f][0-9a-f]")):
+                for name in sorted(entry.name for entry in second.iterdir()):
+                    if len(name) == 64 and name.startswith(first.name + second.name):
+                        yield parse_digest(name)
+
+    def discard(self, digest: Digest) -> None:
+        """Remove the file and make that durable."""
+        path = self._layout.blob(digest)
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            sync_directory(path.parent)

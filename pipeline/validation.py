@@ -1,0 +1,335 @@
+"""② Validation: the numbered steps between quarantine and the store.
+
+    1 hash      the bytes on disk have the digest and size that the upload counted
+    2 inspect   a confined child says what the file is and whether its signature holds
+    3 policy    the app allows it, and no other artifact of the release has its slot
+      ── here every artifact of the release waits for the others: nothing enters the store before all have passed ──
+    4 store     the bytes are hashed again, linked into the digest store and made durable; the last one publishes
+
+A step reads, decides, and returns an `Outcome`; its effects are written in one transaction together with the end of its job, fenced
+by the claim's generation. A step may run twice and comes to the same end.
+
+The artifact's fault is an `Outcome` with findings; our own fault is an exception, which the worker turns into a retry.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from sqlmodel import Session, select
+
+from pipeline import jobs, policy, release
+from pipeline.access import SYSTEM
+from pipeline.database import Database
+from pipeline.failpoints import FailPoints
+from pipeline.formats.declared import Declared
+from pipeline.formats.facts import Finding, Rule, Severity, Verdict
+from pipeline.inspection import Inspector
+from pipeline.jobs import Claim
+from pipeline.models import App, Artifact, Blob, Icon, InspectorCrash, Release
+from pipeline.operation import Operation
+from pipeline.quarantine import Quarantine
+from pipeline.settings import MIB, Settings
+from pipeline.states import ArtifactStatus, JobStatus, Step, move
+from pipeline.store.local import LocalBlobStore
+from pipeline.values import Clock, parse_digest
+
+READ_CHUNK_BYTES: Final = 4 * MIB
+INSPECTOR_DEATHS_MAX: Final = 2  # on the same bytes; then they are rejected for it
+
+HASH_MISMATCH: Final = Rule(
+    "hash.mismatch",
+    Severity.ERROR,
+    "The bytes on disk are not the ones that were uploaded: {evidence}.",
+    "Publish again. If it happens twice, check the server's disk (`distd check`).",
+    "contract: an artifact is its digest",
+)
+STORE_CHANGED: Final = Rule(
+    "store.changed",
+    Severity.ERROR,
+    "The bytes changed after they were validated: {evidence}.",
+    "Publish again, and find out what writes to the server's quarantine folder.",
+    "time of check, time of use",
+)
+DIED_TWICE: Final = Rule(
+    "inspect.died-twice",
+    Severity.ERROR,
+    "The inspector died twice on these bytes: {evidence}.",
+    "Build the artifact again with an up-to-date tool chain; if it is really right, report it with the file.",
+    "a file that kills its reader is refused",
+)
+RULES: Final = (HASH_MISMATCH, STORE_CHANGED, DIED_TWICE)
+
+_NEXT: Final = {Step.HASH: Step.INSPECT, Step.INSPECT: Step.POLICY}
+Effect = Callable[[Operation, Artifact], None]
+Progress = Callable[[int], None]  # percent
+
+
+class Fenced(Exception):
+    """This run lost its claim: another worker has taken the job over. Nothing of it was written."""
+
+
+class BytesGone(Exception):
+    """The bytes of an artifact are neither in quarantine nor in the store; trying again cannot help."""
+
+
+def _no_effect(_operation: Operation, _artifact: Artifact) -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a step ended: its findings, and what to write along with them."""
+
+    status: JobStatus
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    effect: Effect = _no_effect
+
+
+class Validation:
+    """The steps, over the parts that they need."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        quarantine: Quarantine,
+        store: LocalBlobStore,
+        inspector: Inspector,
+        settings: Settings,
+        clock: Clock,
+        failpoints: FailPoints,
+    ) -> None:
+        self._database = database
+        self._quarantine = quarantine
+        self._store = store
+        self._inspector = inspector
+        self._settings = settings
+        self._clock = clock
+        self._failpoints = failpoints
+        self._steps = {
+            Step.HASH: self._hash,
+            Step.INSPECT: self._inspect,
+            Step.POLICY: self._policy,
+            Step.STORE: self._place,
+        }
+
+    def run(self, claim: Claim, progress: Progress) -> list[str]:
+        """Run one claimed job to its end; returns the jobs to ring for. Raises `Fenced`, `BytesGone`, and whatever is our fault."""
+        with self._database.read() as session:
+            artifact = session.get_one(Artifact, claim.artifact_id)
+        outcome = self._steps[claim.step](artifact, progress)
+        ring = self._finish(claim, outcome)
+        self._failpoints.hit(f"{claim.step.value}.done")
+        if (
+            claim.step is Step.STORE
+            and outcome.status is JobStatus.SUCCEEDED
+            and artifact.upload_id is not None
+        ):
+            self._quarantine.drop_files(artifact.upload_id)
+        return ring
+
+    def give_up(self, claim: Claim, error: str) -> list[str]:
+        """End a job as errored: it cannot succeed by being tried again."""
+        with self._database.write() as session:
+            operation = self._operation(session, claim)
+            if jobs.finish(session, claim, JobStatus.ERRORED, now=operation.now, error=error) is None:
+                raise Fenced
+            release.advance(operation, claim.release_id)
+        return operation.ring
+
+    def try_again(self, claim: Claim, error: str) -> list[str]:
+        """After a fault of ours: queue the job again, or end it as errored when it has been tried often enough."""
+        with self._database.write() as session:
+            operation = self._operation(session, claim)
+            status = jobs.retry(session, claim, now=operation.now, error=error, settings=self._settings)
+            if status is None:
+                raise Fenced
+            if status is JobStatus.ERRORED:
+                release.advance(operation, claim.release_id)
+        return operation.ring
+
+    def _finish(self, claim: Claim, outcome: Outcome) -> list[str]:
+        with self._database.write() as session:
+            operation = self._operation(session, claim)
+            if (
+                jobs.finish(session, claim, outcome.status, now=operation.now, findings=outcome.findings)
+                is None
+            ):
+                raise Fenced
+            artifact = session.get_one(Artifact, claim.artifact_id)
+            outcome.effect(operation, artifact)
+            following = _NEXT.get(claim.step)
+            if outcome.status is JobStatus.SUCCEEDED and following is not None:
+                job = jobs.create(
+                    session, artifact, following, now=operation.now, correlation_id=claim.correlation_id
+                )
+                operation.ring.append(job.id)
+            session.flush()
+            release.advance(operation, claim.release_id)
+            self._failpoints.hit(f"{claim.step.value}.commit")
+        return operation.ring
+
+    def _operation(self, session: Session, claim: Claim) -> Operation:
+        return Operation(session, SYSTEM, self._clock(), claim.correlation_id)
+
+    # -- 1 hash ---------------------------------------------------------------------------------
+
+    def _hash(self, artifact: Artifact, progress: Progress) -> Outcome:
+        actual, size = self._digest(self._bytes_of(artifact), artifact.size or 0, progress, "hash.middle")
+        if (actual, size) == (artifact.sha256, artifact.size):
+            return Outcome(JobStatus.SUCCEEDED)
+        return _failed(
+            [
+                HASH_MISMATCH.finding(
+                    f"SHA-256 {actual} and {size} bytes, announced {artifact.sha256} and {artifact.size}"
+                )
+            ]
+        )
+
+    # -- 2 inspect ------------------------------------------------------------------------------
+
+    def _inspect(self, artifact: Artifact, _progress: Progress) -> Outcome:
+        assert artifact.sha256 is not None
+        path = self._bytes_of(artifact)
+        self._failpoints.hit("inspect.middle")
+        declared = Declared(
+            filename=artifact.filename or "",
+            platform=artifact.platform if artifact.attachment_kind is None else None,
+            format=artifact.declared_format,
+            arch=artifact.declared_arch,
+        )
+        inspection = self._inspector.inspect(path, declared=declared)
+        deaths = self._count_death(artifact.sha256) if inspection.died else 0
+        if inspection.died and deaths < INSPECTOR_DEATHS_MAX:
+            inspection = self._inspector.inspect(path, declared=declared)
+            deaths = self._count_death(artifact.sha256) if inspection.died else 0
+        report, findings = inspection.report, list(inspection.report["findings"])
+        if deaths >= INSPECTOR_DEATHS_MAX:
+            why = findings[0]["message"] if findings else "no answer"
+            findings.append(DIED_TWICE.finding(why).as_dict())
+        icon = inspection.icon
+
+        def effect(operation: Operation, row: Artifact) -> None:
+            row.format = report["format"]
+            row.archs = report["metadata"]["archs"] or ([row.declared_arch] if row.declared_arch else [])
+            row.facts, row.signature, row.details = report["metadata"], report["signature"], report["details"]
+            if icon is not None:
+                operation.session.merge(Icon(artifact_id=row.id, png=icon))
+
+        accepted = report["verdict"] == Verdict.ACCEPTED and deaths == 0
+        return Outcome(JobStatus.SUCCEEDED if accepted else JobStatus.FAILED, findings, effect)
+
+    def _count_death(self, sha256: str) -> int:
+        with self._database.write() as session:
+            row = session.get(InspectorCrash, sha256) or InspectorCrash(sha256=sha256)
+            row.count += 1
+            session.add(row)
+        return row.count
+
+    # -- 3 policy -------------------------------------------------------------------------------
+
+    def _policy(self, artifact: Artifact, _progress: Progress) -> Outcome:
+        slot = policy.slot(
+            artifact.platform, artifact.archs or [], artifact.format or _link_kind(artifact), artifact.variant
+        )
+        with self._database.read() as session:
+            parent = session.get_one(Release, artifact.release_id)
+            app = session.get_one(App, parent.app_id)
+            others = session.exec(
+                select(Artifact.slot).where(Artifact.release_id == parent.id, Artifact.id != artifact.id)
+            ).all()
+        subject = policy.Subject(
+            platform=artifact.platform,
+            slot=slot,
+            ios_mode=(artifact.ios or {}).get("mode"),
+            is_attachment=artifact.attachment_kind is not None,
+        )
+        findings = policy.decide(
+            subject,
+            allowed_platforms=app.platforms,
+            slots_taken=[other for other in others if other is not None],
+            base_url=self._settings.base_url,
+        )
+        if any(finding.severity is Severity.ERROR for finding in findings):
+            return _failed(findings)
+
+        def effect(operation: Operation, row: Artifact) -> None:
+            row.slot = slot if row.attachment_kind is None else row.draft_slot
+            if row.sha256 is None:
+                move(operation.session, row, ArtifactStatus.LINKED)
+
+        return Outcome(JobStatus.SUCCEEDED, [finding.as_dict() for finding in findings], effect)
+
+    # -- 4 store --------------------------------------------------------------------------------
+
+    def _place(self, artifact: Artifact, progress: Progress) -> Outcome:
+        assert artifact.sha256 is not None
+        assert artifact.size is not None
+        digest, expected = parse_digest(artifact.sha256), artifact.size
+        path = self._bytes_of(artifact)
+        path.chmod(0o440)  # before it is read: nothing of ours writes to it from here on
+        actual, size = self._digest(path, expected, progress, "store.middle")
+        if (actual, size) != (digest, expected):
+            return _failed(
+                [
+                    STORE_CHANGED.finding(
+                        f"SHA-256 {actual} and {size} bytes, validated {digest} and {expected}"
+                    )
+                ]
+            )
+
+        def effect(operation: Operation, row: Artifact) -> None:
+            # Within the write transaction: a collector of garbage holds the same lock while it decides.
+            new = self._store.adopt(path, digest, expected)
+            self._failpoints.hit("store.linked")
+            blob = operation.session.get(Blob, digest)
+            if blob is None:
+                operation.session.add(
+                    Blob(sha256=digest, size=expected, created_at=operation.now, verified_at=operation.now)
+                )
+            else:
+                blob.condemned_at = None
+            move(
+                operation.session,
+                row,
+                ArtifactStatus.STORED,
+                deduplicated=row.deduplicated or (blob is not None and not new),
+            )
+
+        return Outcome(JobStatus.SUCCEEDED, [], effect)
+
+    # -- parts ----------------------------------------------------------------------------------
+
+    def _bytes_of(self, artifact: Artifact) -> Path:
+        """In quarantine, or in the store when they were there already (or are since a run that was cut off)."""
+        assert artifact.sha256 is not None
+        if artifact.upload_id is not None:
+            path = self._quarantine.path(artifact.upload_id)
+            if path.is_file():
+                return path
+        digest = parse_digest(artifact.sha256)
+        if self._store.has(digest):
+            return self._store.path(digest)
+        raise BytesGone("the bytes are no longer in quarantine; publish the artifact again")
+
+    def _digest(self, path: Path, expected: int, progress: Progress, place: str) -> tuple[str, int]:
+        state, size = hashlib.sha256(), 0
+        with path.open("rb", buffering=0) as file:
+            buffer = memoryview(bytearray(READ_CHUNK_BYTES))
+            while count := file.readinto(buffer):
+                state.update(buffer[:count])
+                size += count
+                progress(min(99, size * 100 // max(1, expected)))
+                self._failpoints.hit(place)
+        return state.hexdigest(), size
+
+
+def _failed(findings: list[Finding]) -> Outcome:
+    return Outcome(JobStatus.FAILED, [finding.as_dict() for finding in findings])
+
+
+def _link_kind(artifact: Artifact) -> str | None:
+    return "testflight" if artifact.sha256 is None else None
