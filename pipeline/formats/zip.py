@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.formats import zip_records as records
-from pipeline.formats.facts import Malformed, Rule, Severity, Unjudgeable
+from pipeline.formats.facts import Finding, Malformed, Rule, Severity, Unjudgeable
 from pipeline.formats.source import Source
 from pipeline.formats.zip_records import MALFORMED
 
@@ -166,6 +166,7 @@ BOMB_FREE_BYTES: Final = 256 << 20  # …once it unpacks to more than this
 DEFLATE_MAX_RATIO: Final = 1032  # of Deflate itself; a larger claim is a lie
 MAX_LINK_BYTES: Final = 4096  # PATH_MAX
 _CHUNK_BYTES: Final = 256 << 10
+_PROBLEMS_MAX: Final = 20  # more than a person reads
 _DESCRIPTOR_MAX_BYTES: Final = 24
 
 STORED: Final = 0
@@ -187,15 +188,13 @@ class ZipPolicy:
     zip64: bool = True
     prefix: bool = False  # bytes before the first entry; `ZipArchive.prefix_bytes` says how many
     gaps: bool = False  # bytes that belong to no entry; `ZipArchive.hidden_bytes` says how many
+    gap_before_end: bool = False  # bytes between the central directory and its end record
     signing_block: bool = False  # one APK Signing Block before the central directory
     links: bool = True  # symbolic links that stay inside
     backslashes: bool = False  # names keep them; they count as separators when a name is judged
-    fold_names: bool = (
-        False  # names that a case-insensitive or normalising file system takes for one are duplicates
-    )
-    android_methods: bool = (
-        False  # Android reads the central method only, and takes any but "stored" for Deflate
-    )
+    fold_names: bool = False  # names that differ only in case or normal form are duplicates
+    android_methods: bool = False  # only the central method counts, and any but "stored" is Deflate
+    collect: bool = False  # note refused names, links, prefix and gaps in `ZipArchive.problems`, go on
     max_entries: int = MAX_ENTRIES
     max_total_bytes: int = MAX_TOTAL_BYTES
 
@@ -243,13 +242,12 @@ class ZipArchive:
         end, self.directory_end, self.is_zip64 = self._end()
         self.directory_offset = end.directory_offset
         self.directory_size = end.directory_size
-        self.signing_block: tuple[int, int] | None = (
-            None  # offset and length, its leading size field included
-        )
+        self.problems: list[Finding] = []
+        self.signing_block: tuple[int, int] | None = None  # offset, and length with its first size field
         self.prefix_bytes = 0
         self.hidden_bytes = 0
         self.entries: tuple[Entry, ...] = tuple(self._entries(end))
-        self._by_name = {entry.name: entry for entry in self.entries}
+        self._by_name = {entry.name: entry for entry in reversed(self.entries)}
         self._check_names()
         self._check_layout()
         self._check_total()
@@ -307,6 +305,13 @@ class ZipArchive:
         if not inflate.eof or inflate.unused_data:
             raise Malformed(CORRUPT, f"{entry.name}: the compressed data does not end where it should")
 
+    def _refuse(self, rule: Rule, evidence: str) -> None:
+        """A defect that does not stop the reading: raised, or noted where the format wants all reasons at once."""
+        if not self.policy.collect:
+            raise Malformed(rule, evidence)
+        if len(self.problems) < _PROBLEMS_MAX:
+            self.problems.append(rule.finding(evidence))
+
     def _end(self) -> tuple[records.EndRecord, int, bool]:
         """Step 1 and 2: the end record in force, where the directory has to end, and whether ZIP64 is used."""
         end, deferred = records.end_record(self.source.at(self.end_offset, records.END_BYTES))
@@ -326,11 +331,10 @@ class ZipArchive:
             end, directory_end = records.merge_end(end, long), offset
         elif deferred and records.U32_MAX in (end.directory_offset, end.directory_size):
             raise Malformed(MALFORMED, "ZIP64 values are announced but not there")
-        if end.directory_offset + end.directory_size != directory_end:
+        told_end = end.directory_offset + end.directory_size
+        if told_end > directory_end or (told_end < directory_end and not self.policy.gap_before_end):
             raise Malformed(
-                MALFORMED,
-                f"the central directory should end at {directory_end}, its length says "
-                f"{end.directory_offset + end.directory_size}",
+                MALFORMED, f"the central directory should end at {directory_end}, its length says {told_end}"
             )
         if end.count > self.policy.max_entries or end.directory_size > MAX_DIRECTORY_BYTES:
             raise Unjudgeable(TOO_MANY, f"{end.count} entries, {end.directory_size} bytes of directory")
@@ -353,7 +357,7 @@ class ZipArchive:
         name = _name(header)
         reason = _unsafe_name(name, backslashes=self.policy.backslashes)
         if reason:
-            raise Malformed(UNSAFE_NAME, f"{name}: {reason}")
+            self._refuse(UNSAFE_NAME, f"{name}: {reason}")
         if header.flags & FLAG_ENCRYPTED:
             raise Malformed(ENCRYPTED, name)
         method = self._method(header, name)
@@ -361,7 +365,7 @@ class ZipArchive:
         data_offset, end_offset = self._local(header, name)
         mode = header.external_attributes >> 16 if header.made_by >> 8 in _HOSTS_WITH_MODE else 0
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
-            raise Malformed(UNSAFE_LINK, f"{name} is a device, pipe or socket")
+            self._refuse(UNSAFE_LINK, f"{name} is a device, pipe or socket")
         return Entry(
             name, header.name, header.flags, method, header.crc32, header.compressed_size, header.size, mode,
             header.extra, header.local_offset, data_offset, end_offset, record_offset, header.record_size,
@@ -437,7 +441,7 @@ class ZipArchive:
             if self.policy.fold_names:
                 key = unicodedata.normalize("NFC", key).casefold()
             if key in seen:
-                raise Malformed(DUPLICATE, entry.name)
+                self._refuse(DUPLICATE, entry.name)
             seen.add(key)
 
     def _check_layout(self) -> None:
@@ -460,9 +464,9 @@ class ZipArchive:
         else:
             self.prefix_bytes = limit
         if self.prefix_bytes and not self.policy.prefix:
-            raise Malformed(PREFIX, f"{self.prefix_bytes} bytes stand before it")
+            self._refuse(PREFIX, f"{self.prefix_bytes} bytes stand before it")
         if self.hidden_bytes and not self.policy.gaps:
-            raise Malformed(GAP, f"{self.hidden_bytes} bytes")
+            self._refuse(GAP, f"{self.hidden_bytes} bytes")
 
     def _check_total(self) -> None:
         """Step 6."""
@@ -480,11 +484,11 @@ class ZipArchive:
         for entry in self.entries:
             parts = entry.name.rstrip("/").split("/")
             if any("/".join(parts[:depth]) in links for depth in range(1, len(parts))):
-                raise Malformed(UNSAFE_LINK, f"{entry.name} lies behind a link")
+                self._refuse(UNSAFE_LINK, f"{entry.name} lies behind a link")
             if entry.is_link:
                 target = self.read(entry, MAX_LINK_BYTES).decode("utf-8", "surrogateescape")
                 if not self.policy.links or _leaves(parts[:-1], target):
-                    raise Malformed(UNSAFE_LINK, f"{entry.name} -> {target}")
+                    self._refuse(UNSAFE_LINK, f"{entry.name} -> {target}")
 
 
 def find_end(source: Source) -> int:
@@ -513,15 +517,16 @@ def find_end(source: Source) -> int:
 def find_signing_block(source: Source, start: int, end: int) -> tuple[int, int] | None:
     """Offset and length of an APK Signing Block that ends at `end` and begins at `start` or later.
 
-    Layout: u64 size, pairs, u64 size, magic; both sizes count everything but the first. Without the magic there is none.
+    Layout: u64 size, pairs, u64 size, magic; both sizes count everything but the first. Where the magic or a size is wrong
+    Android sees no block, and so does this.
     """
     if end - start < _SIGNING_BLOCK_MIN_BYTES or source.at(end - 16, 16) != SIGNING_BLOCK_MAGIC:
         return None
     size = int.from_bytes(source.at(end - 24, 8), "little")
     if size < _SIGNING_BLOCK_MIN_BYTES - 8 or size + 8 > end - start:
-        raise Malformed(MALFORMED, f"the APK Signing Block has an impossible size of {size}")
+        return None
     if int.from_bytes(source.at(end - size - 8, 8), "little") != size:
-        raise Malformed(MALFORMED, "the two sizes of the APK Signing Block differ")
+        return None
     return end - size - 8, size + 8
 
 

@@ -108,6 +108,19 @@ def test_more_records_than_announced_are_refused():
     assert refusal(body + record + record + end_part(1, 2 * len(record), len(body))) == "zip.malformed"
 
 
+def test_a_gap_before_the_end_is_allowed_where_the_format_says_so():
+    assert "a.txt" in contents(build_zip(*TWO, after_directory=b"gap"), ZipPolicy(gap_before_end=True))
+
+
+def test_all_defects_that_do_not_stop_the_reading_can_be_had_at_once():
+    data = build_zip(Member("../up", b"1"), Member("a"), Member("a"), before_directory=b"gap", prefix=b"p")
+    with source_of(data) as source:
+        archive = ZipArchive(source, ZipPolicy(collect=True))
+    assert [problem.rule for problem in archive.problems] == [
+        "zip.unsafe-name", "zip.duplicate-entry", "zip.prefix-data", "zip.hidden-data",
+    ]  # fmt: skip
+
+
 def test_an_announced_count_is_bounded_before_anything_is_read():
     with source_of(build_zip(*TWO)) as source, pytest.raises(Unjudgeable) as caught:
         ZipArchive(source, ZipPolicy(max_entries=1))
@@ -141,7 +154,7 @@ def test_a_signing_block_is_known_by_both_sizes_and_its_magic():
         assert archive.signing_block == (archive.directory_offset - 40, 40)
         assert archive.hidden_bytes == 0
     broken = b"\0" + signing_block(b"12345678")[1:]
-    assert refusal(build_zip(*TWO, before_directory=broken), policy) == "zip.malformed"
+    assert refusal(build_zip(*TWO, before_directory=broken), policy) == "zip.hidden-data"
     assert refusal(build_zip(*TWO, before_directory=signing_block())) == "zip.hidden-data"
 
 
