@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from pipeline.formats.helper import FILE_TOKEN, MESSAGE_MAX_BYTES
+from pipeline.formats.processes import die_with_parent, reap
 
 # Where distributions put it. Only what stands here can be started.
 PROGRAMS: Final[dict[str, tuple[str, ...]]] = {"7zz": ("/usr/bin/7zz", "/usr/local/bin/7zz")}
@@ -33,7 +34,6 @@ WINDOW_MAX_BYTES: Final = 256 << 20  # a part of a file is copied into memory, s
 COMPLAINT_MAX_BYTES: Final = 4 << 10
 _ENVIRONMENT: Final = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
 _COPY_BYTES: Final = 1 << 20
-_REAP_INTERVAL_SECONDS: Final = 0.005
 
 
 class _Refused(Exception):
@@ -57,7 +57,10 @@ def serve(client: socket.socket) -> None:
 
 def serve_one(client: socket.socket, *, deadline: float | None) -> bool:
     """Answer one request, before `deadline` (monotonic seconds); False when the client is gone."""
-    message, fds, _, _ = socket.recv_fds(client, MESSAGE_MAX_BYTES, 2)
+    try:
+        message, fds, _, _ = socket.recv_fds(client, MESSAGE_MAX_BYTES, 2)
+    except ConnectionResetError:
+        return False
     try:
         if not message:
             return False
@@ -114,8 +117,10 @@ def _run(path: str, request: _Request, source: int, output: int, deadline: float
         source = window = _copy_window(source, request.start, request.size)
     complaints, complaint_end = os.pipe()
     try:
+        parent = os.getpid()
         pid = os.fork()
         if pid == 0:
+            die_with_parent(parent)
             _become(path, request.arguments, source, output, complaint_end)
         os.close(complaint_end)
         return _wait(pid, complaints, deadline)
@@ -172,22 +177,12 @@ def _wait(pid: int, complaints: int, deadline: float) -> dict[str, object]:
         if not part:  # closed: the program has ended, or will be waited for below
             break
         text += part[: COMPLAINT_MAX_BYTES - len(text)]
-    status = _reap(pid, deadline)
-    if status is None:
+    ended = reap(pid, deadline)
+    if ended is None:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         return {"outcome": "timeout"}
-    return {"outcome": "ended", "status": status, "complaint": text.decode(errors="replace")}
-
-
-def _reap(pid: int, deadline: float) -> int | None:
-    while True:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() >= deadline:
-            return None
-        time.sleep(_REAP_INTERVAL_SECONDS)
+    return {"outcome": "ended", "status": ended[0], "complaint": text.decode(errors="replace")}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,268 @@
+"""Inspecting a file in a confined process of its own, from any thread of a worker.
+
+    with Sandbox() as sandbox:
+        inspection = sandbox.inspect(path, declared=Declared(filename="notes.apk"))
+
+The worker opens the file, sends its descriptor to the starter (`pipeline.formats.child`), and reads one answer from a pipe. Nothing that a
+file does reaches the worker but that answer, whose size and shape are checked. An inspection always returns: what went wrong in
+the child is a finding, and `crashed` says that the file brought its reader down.
+
+Left to others: the limits themselves (`pipeline.formats.confine`), counting crashes per digest, what follows from a verdict.
+
+Rules
+* One child per file. It is reaped by its supervisor, the supervisor by the starter, the starter here.
+* After a child that crashed, the next one comes from a fresh starter: whoever probes memory addresses starts at nothing again.
+* The file is opened once, read-only; a name that is no regular file is an `OSError` of the caller.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from pipeline.formats.child import PRELOAD
+from pipeline.formats.declared import Declared
+from pipeline.formats.facts import Report, Rule, Verdict
+from pipeline.formats.limits import CHILD_DIED, MEMORY, OUTPUT, TIMEOUT, Limits
+from pipeline.formats.readers import READERS
+from pipeline.formats.recognise import Format
+from pipeline.formats.wire import ANSWER_MAX_BYTES, Answer, Garbled, Outcome, Request, Stop
+
+_ANSWER_GRACE_SECONDS: Final = 15  # for the starter's imports, and for the supervisor to end a child
+_CLOSE_GRACE_SECONDS: Final = 10
+_READ_BYTES: Final = 256 << 10
+_ENVIRONMENT: Final = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}  # nothing of the worker's: it may hold secrets
+_DEFAULT_LIMITS: Final = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """One file's answer. `report` has the contract's keys from `format` to `findings`; `icon` is PNG."""
+
+    report: dict[str, Any]
+    icon: bytes | None
+    duration_seconds: float
+    crashed: bool = False  # the child died of the file; the same again is likely
+    cpu_seconds: float = 0.0
+    max_rss_bytes: int = 0
+    log: str = ""  # what the child wrote to stderr: a reader's traceback, warnings of libraries
+
+    @property
+    def verdict(self) -> Verdict:
+        """`accepted`, `rejected` or `inconclusive`."""
+        return Verdict(self.report["verdict"])
+
+
+class Sandbox:
+    """Starts confined children. Safe to use from several threads; `close` it at the end.
+
+    `preload` keeps a starter with all readers imported (about a second, and 100 MB, once), for a process that inspects many files.
+    """
+
+    def __init__(self, *, preload: bool = True) -> None:
+        self._preload = preload
+        self._lock = threading.Lock()
+        self._starter: _Starter | None = None
+        self._retired: list[_Starter] = []
+
+    def inspect(
+        self, path: Path, *, declared: Declared | None = None, limits: Limits = _DEFAULT_LIMITS
+    ) -> Inspection:
+        """Inspect the file at `path`. Raises `OSError` when it cannot be opened, or when no process can be started."""
+        artifact = open_regular(path)
+        try:
+            return self.inspect_open(artifact, declared=declared, limits=limits)
+        finally:
+            os.close(artifact)
+
+    def inspect_open(
+        self, artifact: int, *, declared: Declared | None = None, limits: Limits = _DEFAULT_LIMITS
+    ) -> Inspection:
+        """The same for a file that is open already, by its descriptor, which stays open."""
+        started = time.monotonic()
+        answer, used = self._ask(artifact, Request(declared or Declared(), limits))
+        inspection = _judge(answer, limits, time.monotonic() - started)
+        if inspection.crashed:
+            self._retire(used)
+        return inspection
+
+    def close(self) -> None:
+        """End the starters. Inspections that still run in other threads end as crashed."""
+        with self._lock:
+            retired, self._retired = [*self._retired, *([self._starter] if self._starter else [])], []
+            self._starter = None
+        for starter in retired:
+            starter.end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, artifact: int, request: Request) -> tuple[Answer, "_Starter"]:
+        """Send the request and wait for the answer."""
+        reading, writing = os.pipe()
+        try:
+            try:
+                starter = self._send(request, artifact, writing)
+            finally:
+                os.close(writing)
+            deadline = time.monotonic() + request.limits.wall_seconds + _ANSWER_GRACE_SECONDS
+            return _answer(reading, deadline), starter
+        finally:
+            os.close(reading)  # a supervisor that still works on it ends then
+
+    def _send(self, request: Request, artifact: int, reply: int) -> "_Starter":
+        """Hand the request to the starter; one that another thread retired meanwhile, or that died, is replaced once."""
+        starter = self._living()
+        try:
+            starter.send(request, artifact, reply)
+        except ConnectionError:
+            self._retire(starter)
+            starter = self._living()
+            starter.send(request, artifact, reply)
+        return starter
+
+    def _living(self) -> "_Starter":
+        with self._lock:
+            self._retired = [starter for starter in self._retired if not starter.has_ended()]
+            if self._starter is None:
+                self._starter = _Starter(preload=self._preload)
+            return self._starter
+
+    def _retire(self, starter: "_Starter") -> None:
+        """Take no more children from it; those that it has may finish."""
+        with self._lock:
+            if self._starter is starter:
+                self._starter = None
+                starter.close()
+                self._retired.append(starter)
+
+
+class _Starter:
+    """The starter's process, and our end of its socket."""
+
+    def __init__(self, *, preload: bool) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-I", "-X", "utf8", "-m", "pipeline.formats.child", str(theirs.fileno())]
+        with theirs:
+            self._process = subprocess.Popen(
+                [*command, PRELOAD] if preload else command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=_ENVIRONMENT,
+                cwd="/",
+                start_new_session=True,  # a terminal's Ctrl-C is for the worker to handle
+            )
+        self._socket = ours
+        self._sending = threading.Lock()
+
+    def send(self, request: Request, artifact: int, reply: int) -> None:
+        """Raises `ConnectionError` when the process is gone, or was told to end."""
+        with self._sending:
+            if self._socket.fileno() < 0:
+                raise BrokenPipeError
+            socket.send_fds(self._socket, [request.encode()], [artifact, reply])
+
+    def close(self) -> None:
+        """The process takes no more requests, and ends when those that it has are done."""
+        with self._sending:
+            self._socket.close()
+
+    def has_ended(self) -> bool:
+        """Whether the process is gone; reaps it."""
+        return self._process.poll() is not None
+
+    def end(self) -> None:
+        """Close, and wait until the process is gone, with its supervisors (they die with it)."""
+        self.close()
+        try:
+            self._process.wait(timeout=_CLOSE_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+
+
+def open_regular(path: Path) -> int:
+    """A read-only descriptor of a regular file; anything else (a folder, a device, a pipe) is an `OSError`."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(22, "not a regular file", str(path))  # EINVAL
+    return fd
+
+
+def _answer(fd: int, deadline: float) -> Answer:
+    """The supervisor's bytes, all of them; none at all, or garbled ones, are an outcome too."""
+    data = bytearray()
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    while (left := deadline - time.monotonic()) > 0 and poll.poll(left * 1000):
+        part = os.read(fd, _READ_BYTES)
+        data += part
+        if not part or len(data) > ANSWER_MAX_BYTES:
+            break
+    with contextlib.suppress(Garbled):
+        return Answer.parse(bytes(data))
+    return Answer(Outcome(status=70, log=f"{len(data)} bytes that are no answer"))
+
+
+def _judge(answer: Answer, limits: Limits, duration_seconds: float) -> Inspection:
+    """The child's report if it ended well, else one that says how it ended."""
+    outcome = answer.outcome
+    report = answer.report if outcome.status == 0 and outcome.stop is Stop.NONE else None
+    crashed = report is None
+    if report is None:
+        rule, evidence = _what_happened(outcome, limits)
+        report = _blank(answer.recognised, rule, evidence)
+    return Inspection(
+        report,
+        None if crashed else answer.icon,
+        duration_seconds,
+        crashed,
+        outcome.cpu_seconds,
+        outcome.max_rss_bytes,
+        outcome.log,
+    )
+
+
+def _what_happened(outcome: Outcome, limits: Limits) -> tuple[Rule, str]:
+    if outcome.stop is Stop.WALL:
+        return TIMEOUT, f"{limits.wall_seconds:g} s of wall time"
+    if outcome.stop is Stop.OUTPUT:
+        return OUTPUT, "the answer was cut off"
+    if outcome.status == -signal.SIGXCPU or (
+        outcome.status == -signal.SIGKILL and outcome.cpu_seconds >= limits.cpu_seconds
+    ):
+        return TIMEOUT, f"{limits.cpu_seconds} s of processor time"
+    if outcome.status < 0:
+        return CHILD_DIED, f"signal {-outcome.status}, {_signal_name(-outcome.status)}"
+    if "MemoryError" in outcome.log[-200:]:
+        return MEMORY, f"{limits.heap_bytes >> 20} MiB"
+    return CHILD_DIED, f"exit status {outcome.status}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "real-time signal"
+
+
+def _blank(recognised: Format | None, rule: Rule, evidence: str) -> dict[str, Any]:
+    report = Report(recognised or Format.FILE)
+    if recognised is not None:
+        report.platform = READERS[recognised].platform
+    report.add(rule, evidence)
+    return report.as_dict()
