@@ -12,8 +12,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def main(role: str, url: str, data_dir: str, *job_ids: str) -> None:
+    import structlog
+
     from workers.queue import open_bell
 
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     bell = open_bell(url or None, data_dir=Path(data_dir))
     if role == "ring":
         say(f"rang {sum(bell.ring(job_id) for job_id in job_ids)}")
