@@ -1,6 +1,6 @@
 """Property lists, XML and binary, as plain values within a budget.
 
-`parse` gives dict, list, str, int, float, bool, bytes and aware UTC datetimes; an UID of a keyed archive becomes its number.
+`load` gives dict, list, str, int, float, bool, bytes and aware UTC datetimes; an UID of a keyed archive becomes its number.
 XML is read by plistlib, which refuses entity declarations; binary by biplist once `bplist.check` has counted what it would unfold
 to, and by plistlib where biplist cannot. Nothing is executed, nothing fetched; the DTD that every list names is not read.
 
@@ -50,7 +50,7 @@ _UNFOLDED_MAX_BYTES: Final = 64 << 20
 Value = Any  # dict[str, Value] | list[Value] | str | int | float | bool | bytes | datetime
 
 
-def parse(data: bytes) -> dict[str, Value] | list[Value]:
+def load(data: bytes) -> dict[str, Value] | list[Value]:
     """The list in `data`. Raises `Malformed` when it is damaged, hostile, or neither a dict nor an array."""
     if len(data) > MAX_BYTES:
         raise Unjudgeable(TOO_LARGE, f"{len(data)} bytes")
@@ -61,9 +61,9 @@ def parse(data: bytes) -> dict[str, Value] | list[Value]:
     return value
 
 
-def parse_dict(data: bytes) -> dict[str, Value]:
-    """The dictionary in `data`; raises as `parse`, and when it is an array."""
-    value = parse(data)
+def load_dict(data: bytes) -> dict[str, Value]:
+    """The dictionary in `data`; raises as `load`, and when it is an array."""
+    value = load(data)
     if not isinstance(value, dict):
         raise Malformed(MALFORMED, "an array where a dictionary is due")
     return value
