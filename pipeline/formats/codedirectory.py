@@ -44,6 +44,7 @@ _HASHES: Final = {  # hashType: hashlib's name, bytes kept
     4: ("sha384", 48),
     5: ("sha512", 64),
 }
+_STRENGTH: Final = ("sha1", "sha256", "sha384", "sha512")  # weakest first
 CDHASH_BYTES: Final = 20
 
 
@@ -150,7 +151,7 @@ class EmbeddedSignature:
     @property
     def best(self) -> CodeDirectory:
         """The directory that a current system uses: the one with the strongest hash."""
-        return max(self.directories, key=lambda directory: (directory.hash_name[3:], directory.hash_bytes))
+        return max(self.directories, key=lambda directory: _STRENGTH.index(directory.hash_name))
 
     def payload(self, slot: Slot) -> bytes | None:
         """A blob without its eight bytes of magic and length."""
@@ -243,7 +244,7 @@ def _text(data: bytes, offset: int) -> str:
 
 
 def bad_pages(content: Content, directories: Sequence[CodeDirectory]) -> list[int]:
-    """Offsets of pages that differ from some directory's hash, in order, the first `MAX_BAD_PAGES` of them.
+    """Offsets of pages that differ from some directory's hash, in order.
 
     Raises `Malformed` when a directory covers more than there is.
     """
@@ -258,10 +259,7 @@ def bad_pages(content: Content, directories: Sequence[CodeDirectory]) -> list[in
         offset += len(chunk)
     for check in checks:
         check.finish()
-    return sorted({page for check in checks for page in check.bad})[:MAX_BAD_PAGES]
-
-
-MAX_BAD_PAGES: Final = 1 << 20  # as many as there may be hashes; the list of one file is short-lived
+    return sorted({page for check in checks for page in check.bad})
 
 
 class _PageCheck:
