@@ -10,7 +10,6 @@ Left to others: the limits themselves (`confine.py`), reading the output (`helpe
 import errno
 import json
 import os
-import resource
 import select
 import signal
 import socket
@@ -21,13 +20,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
+from pipeline.formats import confine
 from pipeline.formats.helper import FILE_TOKEN, MESSAGE_MAX_BYTES
 from pipeline.formats.processes import die_with_parent, reap
 
 # Where distributions put it. Only what stands here can be started.
 PROGRAMS: Final[dict[str, tuple[str, ...]]] = {"7zz": ("/usr/bin/7zz", "/usr/local/bin/7zz")}
 
-HELPER_ADDRESS_SPACE_BYTES: Final = 384 << 20  # 7-Zip needs 12 MB and its dictionary; a bomb took 534 MB
 HELPER_MAX_SECONDS: Final = 60  # the inspection's own wall time
 HELPER_MAX_ARGUMENTS: Final = 64
 WINDOW_MAX_BYTES: Final = 256 << 20  # a part of a file is copied into memory, since a program wants a file
@@ -156,9 +155,7 @@ def _become(path: str, arguments: Sequence[str], source: int, output: int, compl
         os.closerange(4, os.sysconf("SC_OPEN_MAX"))
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        resource.setrlimit(resource.RLIMIT_AS, (HELPER_ADDRESS_SPACE_BYTES, HELPER_ADDRESS_SPACE_BYTES))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        confine.confine_helper(path, 3, cpu_seconds=HELPER_MAX_SECONDS)
         command = [path, *(argument.replace(FILE_TOKEN, "/proc/self/fd/3") for argument in arguments)]
         os.execve(path, command, _ENVIRONMENT)  # noqa: S606  no shell; the path is from our own list
     except OSError as error:
