@@ -152,16 +152,13 @@ class BundleSignature:
     nested: list[NestedCode] = field(default_factory=list)
 
     @property
-    def cdhashes(self) -> frozenset[str]:
-        """Those of the main executable, all architectures (hex)."""
-        return frozenset(row.value for row in self.code.cdhashes)
-
-    @property
-    def all_cdhashes(self) -> Iterator[tuple[str, CodeSignature]]:
-        """Path and signature of the main executable and of everything nested."""
-        yield self.bundle.root, self.code
-        for row in self.nested:
-            yield row.path, row.code
+    def cdhashes(self) -> dict[str, list[str]]:
+        """For each signed piece of code and architecture, the cdhashes (hex) that it may be known by."""
+        found: dict[str, list[str]] = {}
+        for path, code in ((self.bundle.root, self.code), *((row.path, row.code) for row in self.nested)):
+            for row in code.cdhashes:
+                found.setdefault(f"{path} ({row.arch})", []).append(row.value)
+        return found
 
     def as_details(self) -> dict[str, Any]:
         """Keys for `Report.details`; all JSON values."""
@@ -201,7 +198,8 @@ class _Budget:
 def verify_bundle(tree: FileTree, root: str = "") -> BundleSignature:
     """Verify the bundle at `root` (path in the tree, no trailing slash; "" is the whole tree).
 
-    Raises `Malformed` when there is no bundle, its executable is missing, or a structure is damaged; `Unjudgeable` at a limit.
+    Raises `Malformed` when there is no bundle, or its executable is missing or no executable; `Unjudgeable` at a limit. A
+    damaged signature or seal raises nothing: it is a finding, and what else is known of the bundle stays known.
     """
     return _verify(tree, root, _Budget(), depth=0)
 
@@ -223,9 +221,16 @@ def _verify(tree: FileTree, root: str, budget: _Budget, depth: int) -> BundleSig
             result.code.reason = "the executable is a script, whose signature lies in extended attributes"
     else:
         macho = read_macho(content)
-        code = verify_code(content, info_plist=bundle.info_bytes, seal=seal_bytes, macho=macho)
-        result = BundleSignature(bundle, macho, code, seal_present=seal_bytes is not None)
-    seal = _check_seal(result, seal_bytes)
+        result = BundleSignature(bundle, macho, CodeSignature(), seal_present=seal_bytes is not None)
+        try:
+            result.code = verify_code(content, info_plist=bundle.info_bytes, seal=seal_bytes, macho=macho)
+        except Malformed as error:
+            result.code.fail(error.finding)
+    seal = None
+    try:
+        seal = _check_seal(result, seal_bytes)
+    except Malformed as error:
+        result.code.fail(error.finding)
     _check_root(result)
     _check_nested(result, seal, budget, depth)
     _settle(result)
@@ -362,8 +367,8 @@ def _verify_nested(
             return CodeSignature(reason="a bundle of resources"), []
         inner = _verify(tree, path, budget, depth + 1)
     except Malformed as error:
-        code = CodeSignature(status=SignatureStatus.INVALID, reason=error.finding.message)
-        code.findings.append(error.finding)
+        code = CodeSignature()
+        code.fail(error.finding)
         return code, []
     return inner.code, inner.nested
 

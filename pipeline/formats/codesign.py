@@ -163,7 +163,10 @@ class CodeSignature:
 
     def add(self, rule: Rule, evidence: str = "") -> None:
         """Note a finding; an error makes the signature invalid, with the first one as the reason."""
-        finding = rule.finding(evidence)
+        self.fail(rule.finding(evidence))
+
+    def fail(self, finding: Finding) -> None:
+        """As `add`, with a finding that is there already."""
         self.findings.append(finding)
         if finding.severity is Severity.ERROR and self.status is not SignatureStatus.INVALID:
             self.status, self.reason = SignatureStatus.INVALID, finding.message
