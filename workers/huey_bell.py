@@ -29,8 +29,8 @@ from huey.storage import SqliteStorage
 
 from workers.bell import GRACE_SECONDS, POLL_SECONDS, RING_SECONDS, BadMessage, Outage, answer, decode, encode
 
-#: A ring waits for a lock at most five times (another ring; journal, catalogue and schema of a file just opened; the insert).
-RING_BUSY_SECONDS: Final = RING_SECONDS / 5
+#: A ring waits twice at most, for another ring of this process and for the file; in seconds.
+RING_BUSY_SECONDS: Final = RING_SECONDS / 2
 #: A poll that finds the file locked gives up after this, in seconds, and polls again: it also bounds how late a stop is noticed.
 LISTEN_BUSY_SECONDS: Final = 2.0
 #: First pause after a message, in seconds; it grows to `POLL_SECONDS`.
@@ -103,6 +103,9 @@ class HueyBell:
 class QueueFile(SqliteStorage):  # type: ignore[misc]  # Huey has no types
     """Huey's SQLite storage, on a file that others may remove, replace or damage while it is in use."""
 
+    #: Writers exclude each other; Huey's "exclusive" would keep out those who only look, too.
+    begin_sql = "begin immediate"
+
     _conn: sqlite3.Connection | None
 
     def __init__(self, name: str, *, path: Path, busy_seconds: float) -> None:
@@ -161,7 +164,7 @@ class QueueFile(SqliteStorage):  # type: ignore[misc]  # Huey has no types
         connection.execute("pragma synchronous=off")
         if connection.execute("select 1 from sqlite_master where name = 'task_queue_priority_id'").fetchone():
             return
-        connection.execute("begin exclusive")
+        connection.execute(self.begin_sql)
         for statement in self.ddl:  # each says "if not exists": another process may have been first
             connection.execute(statement)
         connection.execute("commit")

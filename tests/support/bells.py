@@ -122,6 +122,7 @@ class Ear:
         grace_seconds: float = GRACE_SECONDS,
     ) -> None:
         self.heard: list[str] = []
+        self._missing: Counter[str] = Counter()
         self.stop = threading.Event()
         self._handler = handler
         self._news = threading.Condition()
@@ -148,14 +149,15 @@ class Ear:
 
     def hears(self, *job_ids: str) -> None:
         """Wait until each of these has been heard, as often as it is named."""
-        wanted = Counter(job_ids)
         with self._news:
-            done = self._news.wait_for(lambda: wanted <= Counter(self.heard), HEARD_SECONDS)
-        assert done, f"not heard: {sorted((wanted - Counter(self.heard)).elements())[:10]}"
+            self._missing = Counter(job_ids) - Counter(self.heard)
+            self._news.wait_for(lambda: not +self._missing, HEARD_SECONDS)
+            assert not +self._missing, f"not heard: {sorted(self._missing.elements())[:10]}"
 
     def _hear(self, job_id: str) -> None:
         with self._news:
             self.heard.append(job_id)
+            self._missing[job_id] -= 1
             self._news.notify_all()
         self._handler(job_id)
 
