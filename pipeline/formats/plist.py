@@ -7,6 +7,7 @@ to, and by plistlib where biplist cannot. Nothing is executed, nothing fetched; 
 Raises `Malformed`, or `Unjudgeable` for a list beyond the size limit, with a rule of this module; nothing else.
 """
 
+import math
 import plistlib
 import struct
 import warnings
@@ -16,6 +17,7 @@ from xml.parsers.expat import ExpatError
 
 from pipeline.formats import bplist
 from pipeline.formats.bplist import BOMB, MALFORMED
+from pipeline.formats.certificate import rfc3339
 from pipeline.formats.facts import Malformed, Rule, Severity, Unjudgeable
 
 with warnings.catch_warnings():
@@ -138,3 +140,20 @@ class _Plain:
         if not isinstance(key, str):
             raise Malformed(MALFORMED, f"a key of type {type(key).__name__}")
         return key
+
+
+def as_json(value: Value) -> Value:
+    """The same as JSON has it: bytes in hex, times as RFC 3339, numbers that JSON has not as text."""
+    match value:
+        case dict():
+            return {key: as_json(item) for key, item in value.items()}
+        case list():
+            return [as_json(item) for item in value]
+        case bytes():
+            return value.hex()
+        case datetime():
+            return rfc3339(value)
+        case float() if not math.isfinite(value):
+            return str(value)
+        case _:
+            return value
