@@ -68,7 +68,7 @@ def confine(limits: Limits, *, file_bytes: int) -> None:
             resource.RLIMIT_CORE: 0,
         }
     )
-    landlock.restrict(readable=(*_own_files(), *_SYSTEM_LIBRARIES))
+    landlock.restrict(readable=readable_paths())
     seccomp.install(seccomp.READER)
 
 
@@ -88,10 +88,10 @@ def confine_helper(program: str, source: int, *, cpu_seconds: int) -> None:
     seccomp.install(seccomp.PROGRAM)
 
 
-def _own_files() -> set[Path]:
-    """Where modules are imported from: the standard library, installed packages, and this package itself."""
+def readable_paths() -> set[Path]:
+    """Where a reader's modules are imported from: the standard library, installed packages, this package, shared libraries."""
     names = ("stdlib", "platstdlib", "purelib", "platlib")
-    return {_PACKAGE, *(Path(sysconfig.get_path(name)) for name in names)}
+    return {_PACKAGE, *(Path(sysconfig.get_path(name)) for name in names), *_SYSTEM_LIBRARIES}
 
 
 def _limit(values: dict[int, int]) -> None:
