@@ -1,0 +1,422 @@
+"""iOS apps (`.ipa`): a ZIP with `Payload/<name>.app`, sometimes one folder down.
+
+Steps: 1 the archive, 2 the one app in it, 3 Info.plist, 4 the code signature of the app and all in it (`bundle_signature.py`),
+5 extensions, watch app and app clips, 6 the provisioning profile, and whether the app keeps to it, 7 an icon.
+
+`details`: `bundle_id`, `short_version`, `build`, `min_os`, `name`, `display_name`, `executable`, `platform`, `device_family`, `app_dir`, `archs`,
+`app_extensions` (paths in the app), `extensions` (path, identifier, version, point of each), `watch_app`, `app_clips`,
+`profile_present`, what `bundle_signature.py` says (`code_signature`, …), what `provisioning.py` says where there is a profile, and
+`entitlements` of the signed app.
+
+Rules: what the signature contradicts is an error. What only keeps a device from installing (no profile, other certificate, rights
+that were not granted) is a warning, as the file is what its maker made. Expiry is reported, never judged: there is no clock.
+"""
+
+import posixpath
+import re
+from typing import Any, Final
+
+from pipeline.formats import plist
+from pipeline.formats.app_info import InfoPlist, app_info
+from pipeline.formats.bundle import Bundle, ZipTree, find_bundle, join
+from pipeline.formats.bundle_signature import BundleSignature, verify_bundle
+from pipeline.formats.entitlements import matches, not_granted
+from pipeline.formats.facts import (
+    FormatError,
+    Malformed,
+    Metadata,
+    Report,
+    Rule,
+    Severity,
+    Signature,
+    SignatureStatus,
+)
+from pipeline.formats.icons import INPUT_MAX_BYTES, UNREADABLE, add_icon
+from pipeline.formats.provisioning import PROFILE_MAX_BYTES, TOO_LARGE, Profile, parse_profile
+from pipeline.formats.source import Source
+from pipeline.formats.zip import ZipArchive, ZipPolicy
+
+_EXPORT: Final = (
+    "Export the app again from Xcode (Product, Archive, Distribute App), and upload that file unchanged."
+)
+_PROJECT: Final = "Correct the target's settings in Xcode, and build again."
+
+NO_APP: Final = Rule(
+    "ipa.no-app-bundle",
+    Severity.ERROR,
+    "There is no app in the archive: it has no folder Payload/<name>.app with files in it.",
+    _EXPORT,
+    "Apple, App Distribution: structure of an iOS App Store package",
+)
+SEVERAL_APPS: Final = Rule(
+    "ipa.several-apps",
+    Severity.ERROR,
+    "The archive has more than one app, so it is not clear which one is installed: {evidence}.",
+    _EXPORT,
+    "parser differentials",
+)
+NO_INFO_PLIST: Final = Rule(
+    "ipa.no-info-plist",
+    Severity.ERROR,
+    "The app has no Info.plist: {evidence}.",
+    _EXPORT,
+    "Apple, Information Property List",
+)
+MISSING_FIELD: Final = Rule(
+    "ipa.missing-field",
+    Severity.ERROR,
+    "Info.plist lacks what every app must say: {evidence}.",
+    _PROJECT,
+    "Apple, Information Property List: CFBundleIdentifier, CFBundleExecutable",
+)
+MISSING_VERSION: Final = Rule(
+    "ipa.missing-version",
+    Severity.WARNING,
+    "Info.plist does not say the app's version: {evidence}.",
+    _PROJECT,
+    "Apple, Information Property List: CFBundleVersion, CFBundleShortVersionString",
+)
+WRONG_TYPE: Final = Rule(
+    "ipa.wrong-type",
+    Severity.WARNING,
+    "Info.plist has something else than text where text is due: {evidence}.",
+    _PROJECT,
+    "Apple, Information Property List",
+)
+NO_EXECUTABLE: Final = Rule(
+    "ipa.no-executable",
+    Severity.ERROR,
+    "The executable that Info.plist names is not in the app: {evidence}.",
+    _EXPORT,
+    "Apple, Information Property List: CFBundleExecutable",
+)
+UNSIGNED: Final = Rule(
+    "ipa.unsigned",
+    Severity.WARNING,
+    "The app is not signed; no device installs it like this.",
+    "Sign it with a certificate and profile of your team, or export it from Xcode.",
+    "Apple TN3125",
+)
+NO_PROFILE: Final = Rule(
+    "ipa.no-profile",
+    Severity.WARNING,
+    "The app carries no provisioning profile; only the App Store and TestFlight deliver such apps.",
+    "Export the app for ad hoc, enterprise or development distribution.",
+    "Apple TN3125",
+)
+SIMULATOR: Final = Rule(
+    "ipa.simulator",
+    Severity.WARNING,
+    "The app was built for the simulator; no device runs it.",
+    "Archive the app for the destination 'Any iOS Device'.",
+    "Apple, Information Property List: DTPlatformName; LC_BUILD_VERSION",
+)
+DEBUGGABLE: Final = Rule(
+    "ipa.debuggable",
+    Severity.WARNING,
+    "The app lets a debugger attach (get-task-allow): it is a development build.",
+    "Export the app for ad hoc or enterprise distribution before you give it to others.",
+    "Apple TN3125, get-task-allow",
+)
+IDENTIFIER_MISMATCH: Final = Rule(
+    "ipa.identifier-mismatch",
+    Severity.WARNING,
+    "The app's identifier is not the one that it is signed or provisioned for: {evidence}.",
+    "Use a profile for this bundle identifier, and export again.",
+    "Apple TN3125, the application-identifier entitlement",
+)
+TEAM_MISMATCH: Final = Rule(
+    "ipa.team-mismatch",
+    Severity.WARNING,
+    "The profile belongs to another team than the signature: {evidence}.",
+    "Sign with a certificate of the profile's team.",
+    "Apple TN3125, TeamIdentifier",
+)
+CERTIFICATE_NOT_IN_PROFILE: Final = Rule(
+    "ipa.certificate-not-in-profile",
+    Severity.WARNING,
+    "The app is signed with a certificate that its profile does not list, so no device accepts it.",
+    "Sign with a certificate from the profile, or make a profile with this certificate.",
+    "Apple TN3125, DeveloperCertificates",
+)
+NOT_GRANTED: Final = Rule(
+    "ipa.entitlement-not-granted",
+    Severity.WARNING,
+    "The app asks for rights that its profile does not grant: {evidence}.",
+    "Enable the capability for the app's identifier, make a new profile, and export again.",
+    "Apple TN3125, Entitlements",
+)
+MIN_OS_MISMATCH: Final = Rule(
+    "ipa.min-os-mismatch",
+    Severity.WARNING,
+    "The executable needs a later system than Info.plist says: {evidence}.",
+    "Set the same deployment target for all targets, and build again.",
+    "LC_BUILD_VERSION against MinimumOSVersion",
+)
+FOREIGN_EXTENSION: Final = Rule(
+    "ipa.foreign-extension",
+    Severity.WARNING,
+    "An app or extension inside has an identifier that does not begin with that of the app: {evidence}.",
+    _PROJECT,
+    "Apple, App Extension Programming Guide; installation fails with such an app",
+)
+RULES: Final = (
+    NO_APP, SEVERAL_APPS, NO_INFO_PLIST, MISSING_FIELD, MISSING_VERSION, WRONG_TYPE, NO_EXECUTABLE, UNSIGNED, NO_PROFILE, SIMULATOR,
+    DEBUGGABLE, IDENTIFIER_MISMATCH, TEAM_MISMATCH, CERTIFICATE_NOT_IN_PROFILE, NOT_GRANTED, MIN_OS_MISMATCH, FOREIGN_EXTENSION,
+)  # fmt: skip
+
+_POLICY: Final = ZipPolicy(
+    fold_names=True
+)  # builds come from file systems without case, and are unpacked on both kinds
+_APP_DIR: Final = re.compile(r"((?:[^/]+/)?Payload/[^/]+\.app)/.")
+_INNER: Final = re.compile(r"(?:PlugIns|Extensions|Watch|AppClips)/[^/]+\.(?:app|appex)(?=/)")
+_PROFILE: Final = "embedded.mobileprovision"
+_NAMED_IN_EVIDENCE: Final = 5
+_INNER_MAX: Final = 200
+
+
+def read(source: Source) -> Report:
+    """The report on an IPA."""
+    tree = ZipTree(ZipArchive(source, _POLICY))  # 1
+    bundle = _app(tree)  # 2
+    report = Report("ipa", "ios")
+    info = app_info(bundle.info)  # 3
+    _describe(report, bundle, info)
+    signature = _verify(report, bundle)  # 4
+    inner = _describe_inner(report, bundle, info)  # 5
+    profile = _profile(report, bundle)  # 6
+    if signature is not None:
+        _describe_signature(report, signature, info)
+        _compare(report, signature, profile, info)
+    if profile is not None:
+        _check_identifiers(report, profile, [info.bundle_id])
+    report.details["watch_app"] = any(path.startswith("Watch/") for path in inner)
+    _add_icon(report, tree, bundle, info)  # 7
+    return report
+
+
+def _app(tree: ZipTree) -> Bundle:
+    """Step 2. Folders count when there is a file in them; what lies beside `Payload` does not."""
+    roots = sorted({found[1] for path in tree.members if (found := _APP_DIR.match(path))})
+    if not roots:
+        raise Malformed(NO_APP)
+    if len(roots) > 1:
+        raise Malformed(SEVERAL_APPS, _some(roots))
+    bundle = find_bundle(tree, roots[0])
+    if bundle is None:
+        raise Malformed(NO_INFO_PLIST, roots[0])
+    return bundle
+
+
+def _describe(report: Report, bundle: Bundle, info: InfoPlist) -> None:
+    report.metadata = Metadata(
+        identifier=info.bundle_id,
+        name=info.display_name or info.name,
+        version=info.short_version,
+        build=info.build,
+        min_os=info.min_os,
+    )
+    report.details = {
+        "bundle_id": info.bundle_id,
+        "short_version": info.short_version,
+        "build": info.build,
+        "min_os": info.min_os,
+        "name": info.name,
+        "display_name": info.display_name,
+        "executable": info.executable,
+        "platform": info.platform,
+        "device_family": list(info.device_family),
+        "app_dir": bundle.root,
+        "profile_present": False,
+    }
+    missing = [
+        key
+        for key, value in (("CFBundleIdentifier", info.bundle_id), ("CFBundleExecutable", info.executable))
+        if value is None
+    ]
+    if missing:
+        report.add(MISSING_FIELD, ", ".join(missing))
+    if info.short_version is None or info.build is None:
+        names = (("CFBundleShortVersionString", info.short_version), ("CFBundleVersion", info.build))
+        report.add(MISSING_VERSION, ", ".join(key for key, value in names if value is None))
+    if info.wrong:
+        report.add(WRONG_TYPE, ", ".join(info.wrong))
+    if (info.platform or "").endswith("simulator"):
+        report.add(SIMULATOR)
+
+
+def _verify(report: Report, bundle: Bundle) -> BundleSignature | None:
+    """Step 4; None when there is nothing to verify, with the reason in the report."""
+    if bundle.executable is None:
+        report.add(NO_EXECUTABLE, f"{join(bundle.root, report.details['executable'] or '')}")
+        report.signature = Signature(SignatureStatus.UNVERIFIED, reason="the executable is missing")
+        return None
+    try:
+        return verify_bundle(bundle.tree, bundle.root)
+    except Malformed as error:
+        report.findings.append(error.finding)
+        report.signature = Signature(SignatureStatus.INVALID, reason=error.finding.message)
+    except FormatError as error:
+        report.findings.append(error.finding)
+        report.signature = Signature(SignatureStatus.UNVERIFIED, reason=error.finding.message)
+    return None
+
+
+def _describe_signature(report: Report, signature: BundleSignature, info: InfoPlist) -> None:
+    code = signature.code
+    report.signature = code.as_signature()
+    report.findings += code.findings
+    report.details |= signature.as_details()
+    if code.status is SignatureStatus.UNSIGNED:
+        report.add(UNSIGNED)
+    if code.entitlements is not None:
+        report.details["entitlements"] = plist.as_json(code.entitlements)
+    macho = signature.macho
+    if macho is None:
+        return
+    report.metadata.archs = macho.archs
+    report.details["archs"] = macho.archs
+    needed = {part.min_os for part in macho.slices if part.min_os is not None}
+    if info.min_os is not None and needed and min(map(_numbers, needed)) > _numbers(info.min_os):
+        report.add(MIN_OS_MISMATCH, f"{min(needed, key=_numbers)} instead of {info.min_os}")
+    platforms = {part.platform for part in macho.slices if part.platform is not None}
+    if (
+        platforms
+        and all(one.endswith("simulator") for one in platforms)
+        and not (info.platform or "").endswith("simulator")
+    ):
+        report.add(SIMULATOR)
+
+
+def _describe_inner(report: Report, bundle: Bundle, info: InfoPlist) -> list[str]:
+    """Step 5: the bundles in the places for code that the system starts by itself; their paths in the app."""
+    start = len(bundle.contents) + 1
+    paths = sorted(
+        {found[0] for path in bundle.tree.below(bundle.contents) if (found := _INNER.match(path[start:]))}
+    )
+    rows: list[dict[str, Any]] = []
+    foreign: list[str] = []
+    for path in paths[:_INNER_MAX]:
+        facts = _inner_info(report, bundle, path)
+        rows.append(
+            {
+                "path": path,
+                "bundle_id": facts.bundle_id,
+                "short_version": facts.short_version,
+                "build": facts.build,
+                "point": facts.extension_point,
+            }
+        )
+        if info.bundle_id and facts.bundle_id and not facts.bundle_id.startswith(f"{info.bundle_id}."):
+            foreign.append(f"{path}: {facts.bundle_id}")
+    report.details["app_extensions"] = [path for path in paths if path.endswith(".appex")][:_INNER_MAX]
+    report.details["app_clips"] = [path for path in paths if path.startswith("AppClips/")][:_INNER_MAX]
+    report.details["extensions"] = rows
+    if foreign:
+        report.add(FOREIGN_EXTENSION, _some(foreign))
+    return paths
+
+
+def _inner_info(report: Report, bundle: Bundle, path: str) -> InfoPlist:
+    """The facts of a bundle in the app; none where its Info.plist is missing or, which is noted, cannot be read."""
+    inner = find_bundle(bundle.tree, join(bundle.contents, path))
+    try:
+        return app_info({} if inner is None else inner.info)
+    except FormatError as error:
+        report.findings.append(error.finding)
+        return app_info({})
+
+
+def _profile(report: Report, bundle: Bundle) -> Profile | None:
+    """Step 6: the profile, described; what is wrong with it is noted."""
+    path = bundle.find(_PROFILE)
+    if path is None:
+        report.add(NO_PROFILE)
+        return None
+    content = bundle.tree.open(path)
+    report.details["profile_present"] = True
+    if content.size > PROFILE_MAX_BYTES:
+        report.add(TOO_LARGE, f"{content.size} bytes")
+        return None
+    try:
+        profile = parse_profile(content.at(0, content.size))
+    except FormatError as error:
+        report.findings.append(error.finding)
+        return None
+    report.details |= profile.as_details()
+    profile.add_findings(report)
+    return profile
+
+
+def _compare(report: Report, signature: BundleSignature, profile: Profile | None, info: InfoPlist) -> None:
+    """Step 6: the signed app against its profile and itself."""
+    code = signature.code
+    claimed = code.entitlements or {}
+    if claimed.get("get-task-allow") is True:
+        report.add(DEBUGGABLE)
+    if code.identifier is not None and info.bundle_id is not None and code.identifier != info.bundle_id:
+        report.add(IDENTIFIER_MISMATCH, f"signed as {code.identifier}, Info.plist says {info.bundle_id}")
+    if profile is None or code.status is SignatureStatus.UNSIGNED:
+        return
+    team_id = claimed.get("com.apple.developer.team-identifier", code.team_id)
+    if profile.team_id and isinstance(team_id, str) and team_id and team_id != profile.team_id:
+        report.add(TEAM_MISMATCH, f"profile {profile.team_id}, signature {team_id}")
+    if profile.certificates and code.signers and code.signers[0].sha256 not in profile.certificates:
+        report.add(CERTIFICATE_NOT_IN_PROFILE)
+    excess = not_granted(claimed, profile.entitlements) if profile.entitlements else []
+    if excess:
+        report.add(NOT_GRANTED, _some(excess))
+
+
+def _check_identifiers(report: Report, profile: Profile, bundle_ids: list[str | None]) -> None:
+    """The profile's application identifier is a prefix, a dot, and a pattern for the bundle identifier."""
+    _, _, pattern = (profile.application_identifier or "").partition(".")
+    for bundle_id in bundle_ids:
+        if pattern and bundle_id is not None and not matches(pattern, bundle_id):
+            report.add(IDENTIFIER_MISMATCH, f"{bundle_id}, while the profile is for {pattern}")
+
+
+def _add_icon(report: Report, tree: ZipTree, bundle: Bundle, info: InfoPlist) -> None:
+    """Step 7: the largest file of those that Info.plist names; the artwork beside `Payload` where there is none."""
+    prefixes = tuple(
+        posixpath.splitext(name)[0] if name.endswith(".png") else name for name in info.icon_names
+    )
+    start = len(bundle.contents) + 1
+    candidates = [
+        tree.members[path]
+        for path in tree.below(bundle.contents)
+        if "/" not in path[start:]
+        and path.endswith(".png")
+        and prefixes
+        and path[start:].startswith(prefixes)
+    ]
+    outside = posixpath.dirname(posixpath.dirname(bundle.root))
+    for name in ("iTunesArtwork@2x", "iTunesArtwork"):
+        artwork = tree.members.get(join(outside, name))
+        if not candidates and artwork is not None:
+            candidates.append(artwork)
+    fitting = [one for one in candidates if one.link is None and one.size <= INPUT_MAX_BYTES]
+    if not fitting:
+        return
+    best = max(fitting, key=lambda one: (one.size, one.path))
+    try:
+        content = tree.open(best.path)
+        data = content.at(0, content.size)
+    except FormatError:
+        report.add(UNREADABLE, best.path)
+        return
+    add_icon(report, data, best.path)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """A system version to compare; what is no number counts as 0."""
+    parts = [
+        int(part) if part.isascii() and part.isdigit() and len(part) < 10 else 0
+        for part in version.split(".")[:4]
+    ]
+    return (*parts, *(0,) * (4 - len(parts)))
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _NAMED_IN_EVIDENCE
+    return ", ".join(names[:_NAMED_IN_EVIDENCE]) + (f" and {more} more" if more > 0 else "")
