@@ -1,0 +1,395 @@
+"""The JAR signature (APK Signature Scheme v1): META-INF signs MANIFEST.MF, which names the digest of every other file.
+
+    CERT.RSA (CMS)  ──signs──▶  CERT.SF  ──digests──▶  MANIFEST.MF  ──digests──▶  each file outside META-INF
+
+The numbered steps, as Android goes through them (AOSP apksig, `V1SchemeVerifier`):
+
+ 1. MANIFEST.MF is there; each of its sections is named once and names a file of the archive.
+ 2. Each signature block (.RSA, .DSA, .EC) verifies over its .SF file; at most ten.
+ 3. Each .SF file agrees with MANIFEST.MF, and names no newer scheme that is missing.
+ 4. Every file outside META-INF has a digest, the same signers, and that content.
+
+Also used for AAB, with `sdks` of a current Android. Left to `jar_block.py`: step 2 for one block; to `jar_manifest.py`: parsing.
+"""
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Final
+
+from pipeline.formats import apk_signature_rules as rules
+from pipeline.formats.apk_algorithms import ANDROID_7
+from pipeline.formats.apk_scheme import MAX_SIGNERS
+from pipeline.formats.certificate import Certificate
+from pipeline.formats.facts import Finding, FormatError, Malformed, Rule, Severity
+from pipeline.formats.jar_block import BlockRefused, signing_certificate
+from pipeline.formats.jar_manifest import (
+    MANIFEST,
+    BadDigest,
+    NamedDigest,
+    Section,
+    digests_to_verify,
+    sections,
+)
+from pipeline.formats.zip import Entry, ZipArchive
+
+META_INF: Final = "META-INF/"
+_BLOCK_SUFFIXES: Final = (".RSA", ".DSA", ".EC")
+MANIFEST_MAX_BYTES: Final = 64 << 20  # about 150 bytes a file
+BLOCK_MAX_BYTES: Final = 8 << 20
+_EACH_RULE_MAX: Final = 10  # findings of one rule; the rest is counted
+
+
+@dataclass(slots=True)
+class JarSigner:
+    """One pair of signature block and .SF file."""
+
+    name: str
+    block: Entry
+    file: Entry
+    content: bytes = b""
+    certificate: Certificate | None = None
+    names: frozenset[str] = frozenset()
+    findings: list[Finding] = field(default_factory=list)
+    ignored: bool = False
+
+    def add(self, rule: Rule, evidence: str) -> None:
+        """Note a finding about this signer."""
+        self.findings.append(rule.finding(f"{self.name}: {evidence}"))
+
+    @property
+    def broken(self) -> bool:
+        """An error was found."""
+        return any(finding.severity is Severity.ERROR for finding in self.findings)
+
+
+@dataclass(slots=True)
+class JarResult:
+    """What the JAR signature amounts to. `present` is whether there is any; `signers` are those that cover the files."""
+
+    present: bool = False
+    verified: bool = False
+    signers: list[JarSigner] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    digest_algorithms: set[str] = field(default_factory=set)
+
+    def add(self, rule: Rule, evidence: str) -> None:
+        """Note a finding."""
+        self.findings.append(rule.finding(evidence))
+
+    @property
+    def certificates(self) -> list[Certificate]:
+        """The signers' certificates."""
+        return [signer.certificate for signer in self.signers if signer.certificate is not None]
+
+
+class JarSignature:
+    """The JAR signature of one archive. Digests of files are made once, however often it is verified."""
+
+    def __init__(self, archive: ZipArchive) -> None:
+        self._archive = archive
+        # Names as Android decodes them: always UTF-8.
+        self._files = {
+            entry.raw_name.decode("utf-8", "replace"): entry for entry in archive.entries if not entry.is_dir
+        }
+        self._digests: dict[tuple[str, str], bytes] = {}
+
+    def blocks(self) -> list[str]:
+        """Names of the signature blocks that are there."""
+        return [name for name in self._files if name.startswith(META_INF) and name.endswith(_BLOCK_SUFFIXES)]
+
+    def verify(
+        self, *, sdks: tuple[int, int], known: Collection[int] = (), found: Collection[int] = ()
+    ) -> JarResult:
+        """Judge it for the Android versions `sdks`.
+
+        `known` are the numbers of the newer schemes that those versions know, `found` those that are there and verified.
+        """
+        result = JarResult(present=MANIFEST in self._files and bool(self.blocks()))
+        if result.present:
+            try:
+                self._verify(result, sdks, known, found)
+            except FormatError as error:  # a member cannot be read: the reason counts among the others
+                result.findings.append(error.finding)
+            result.findings = _shortened(result.findings)
+        return result
+
+    def changed_files(self, limit: int) -> list[str]:
+        """Names of files that differ from MANIFEST.MF, whoever signed it; at most `limit`. For explanations only."""
+        manifest = self._files.get(MANIFEST)
+        if manifest is None:
+            return []
+        names: list[str] = []
+        for section in list(sections(self._archive.read(manifest, MANIFEST_MAX_BYTES)))[1:]:
+            entry = self._files.get(section.name or "")
+            if entry is not None and self._differing(entry, _all_digests(section)):
+                names.append(entry.name)
+                if len(names) == limit:
+                    break
+        return names
+
+    def _verify(
+        self, result: JarResult, sdks: tuple[int, int], known: Collection[int], found: Collection[int]
+    ) -> None:
+        manifest = self._archive.read(self._files[MANIFEST], MANIFEST_MAX_BYTES)
+        rows = list(sections(manifest))
+        named = self._named(rows[1:], result)  # step 1
+        if result.findings:
+            return
+        signers = self._signers(result)
+        if not signers:
+            result.add(rules.V1_BLOCK, "no signature block has a signature file beside it")
+        if len(signers) > MAX_SIGNERS:
+            result.add(rules.TOO_MANY_SIGNERS, f"{len(signers)} in META-INF")
+        if _any_error(result.findings):
+            return
+        for signer in signers:  # step 2
+            self._check_block(signer, sdks)
+            result.findings += signer.findings
+        if _any_error(result.findings):
+            return
+        for signer in signers:  # step 3
+            signer.findings.clear()
+            _SignatureFile(signer, manifest, rows, named, sdks).check(known, found)
+            _merge(result, signer)
+        active = [signer for signer in signers if not signer.ignored]
+        if not active:
+            result.add(rules.V1_SIGNATURE_FILE, "no signer is left")
+        if _any_error(result.findings):
+            return
+        result.signers = self._check_files(active, named, sdks, result)  # step 4
+        if _any_error(result.findings):
+            return
+        result.verified = True
+        self._note_unprotected(result)
+
+    def _named(self, rows: list[Section], result: JarResult) -> dict[str, Section]:
+        named: dict[str, Section] = {}
+        for number, section in enumerate(rows, 1):
+            if section.name is None:
+                result.add(rules.V1_MANIFEST, f"section {number} has no name")
+            elif section.name in named:
+                result.add(rules.V1_MANIFEST, f"two sections for {section.name}")
+            else:
+                if section.name not in self._files:
+                    result.add(rules.V1_MANIFEST, f"it names {section.name}, which is not in the archive")
+                named[section.name] = section
+        return named
+
+    def _signers(self, result: JarResult) -> list[JarSigner]:
+        signers: list[JarSigner] = []
+        for name in self.blocks():
+            file_name = name.rpartition(".")[0] + ".SF"
+            file = self._files.get(file_name)
+            if file is None:
+                result.add(rules.V1_NO_FILE, f"{name} without {file_name}")
+            else:
+                signers.append(JarSigner(name.removeprefix(META_INF), self._files[name], file))
+        return signers
+
+    def _check_block(self, signer: JarSigner, sdks: tuple[int, int]) -> None:
+        block = self._archive.read(signer.block, BLOCK_MAX_BYTES)
+        signer.content = self._archive.read(signer.file, MANIFEST_MAX_BYTES)
+        try:
+            signer.certificate = signing_certificate(block, signer.content, sdks)
+        except BlockRefused as refusal:
+            signer.add(refusal.rule, refusal.evidence)
+
+    def _check_files(
+        self, signers: list[JarSigner], named: dict[str, Section], sdks: tuple[int, int], result: JarResult
+    ) -> list[JarSigner]:
+        first: list[JarSigner] | None = None
+        ordered = sorted(self._files.items(), key=lambda row: row[1].local_offset)
+        for name, entry in ordered:
+            if name.startswith(META_INF):
+                continue
+            section = named.get(name)
+            mine = [signer for signer in signers if name in signer.names]
+            digests = [] if section is None else _digests(section, "-Digest", sdks, result)
+            if not digests or not mine:
+                result.add(rules.V1_ENTRY_UNSIGNED, name)
+                continue
+            if first is None:
+                first = mine
+            elif [signer.name for signer in mine] != [signer.name for signer in first]:
+                result.add(rules.V1_ENTRY_UNSIGNED, f"{name} has other signers than the files before it")
+                continue
+            result.digest_algorithms.update(digest.algorithm for digest in digests)
+            try:
+                differing = self._differing(entry, digests)
+            except Malformed as error:
+                result.findings.append(error.finding)
+                continue
+            for algorithm in differing:
+                result.add(rules.V1_ENTRY_CHANGED, f"{name} ({algorithm} differs from MANIFEST.MF)")
+        if first is None:
+            result.add(rules.V1_MANIFEST, "no file is signed")
+        return first or []
+
+    def _differing(self, entry: Entry, digests: list[NamedDigest]) -> list[str]:
+        """The algorithms whose digest of the file is another."""
+        for digest in digests:
+            if (entry.name, digest.algorithm) not in self._digests:
+                self._digest(entry, [row.algorithm for row in digests])
+        return [row.algorithm for row in digests if self._digests[entry.name, row.algorithm] != row.value]
+
+    def _digest(self, entry: Entry, algorithms: list[str]) -> None:
+        states = {algorithm: hashlib.new(algorithm) for algorithm in algorithms}
+        for piece in self._archive.chunks(entry):
+            for state in states.values():
+                state.update(piece)
+        for algorithm, state in states.items():
+            self._digests[entry.name, algorithm] = state.digest()
+
+    def _note_unprotected(self, result: JarResult) -> None:
+        used = {MANIFEST}
+        for signer in result.signers:
+            used |= {signer.block.name, signer.file.name}
+        loose = [name for name in self._files if name.startswith(META_INF) and name not in used]
+        if loose:
+            more = f" and {len(loose) - 5} more" if len(loose) > 5 else ""
+            result.add(rules.V1_UNPROTECTED, ", ".join(loose[:5]) + more)
+
+
+class _SignatureFile:
+    """Step 3 for one .SF file."""
+
+    def __init__(
+        self,
+        signer: JarSigner,
+        manifest: bytes,
+        rows: list[Section],
+        named: dict[str, Section],
+        sdks: tuple[int, int],
+    ) -> None:
+        self._signer = signer
+        self._manifest = manifest
+        self._main = rows[0] if rows else None
+        self._named = named
+        self._sdks = sdks
+        self._by_signtool = False
+
+    def check(self, known: Collection[int], found: Collection[int]) -> None:
+        signer = self._signer
+        rows = list(sections(signer.content))
+        if not rows or rows[0].get("Signature-Version") is None:
+            self._ignore("its file has no Signature-Version")
+            return
+        main = rows[0]
+        if self._sdks[1] >= ANDROID_7 and self._stripped(main, known, found):
+            return
+        self._by_signtool = "signtool" in (main.get("Created-By") or "")
+        whole = self._whole_manifest(main)
+        if not self._by_signtool:
+            self._main_section(main)
+        if signer.broken:
+            return
+        names: set[str] = set()
+        for number, row in enumerate(rows[1:], 1):
+            if row.name is None or row.name in names:
+                reason = "has no name" if row.name is None else f"is a second one for {row.name}"
+                self._ignore(f"section {number} of its file {reason}")
+                return
+            names.add(row.name)
+            if not whole:
+                self._section(row, row.name)
+        signer.names = frozenset(names)
+
+    def _ignore(self, reason: str) -> None:
+        self._signer.ignored = True
+        self._signer.add(rules.V1_IGNORED, reason)
+
+    def _stripped(self, main: Section, known: Collection[int], found: Collection[int]) -> bool:
+        """`X-Android-APK-Signed` lists the schemes that were signed with, too."""
+        told = main.get("X-Android-APK-Signed")
+        if told is None:
+            if found:
+                self._signer.add(rules.V1_STRIPPABLE, self._signer.file.name)
+            return False
+        words = {word.strip() for word in told.split(",")}
+        missing = sorted(number for number in known if str(number) in words and number not in found)
+        for number in missing:
+            self._signer.add(rules.STRIPPED, f"its file names scheme v{number}")
+        return bool(missing)
+
+    def _whole_manifest(self, main: Section) -> bool:
+        """Whether the digest of all of MANIFEST.MF is there and right; then its sections need no look."""
+        suffix = "-Digest" if self._by_signtool else "-Digest-Manifest"
+        digests = _digests(main, suffix, self._sdks, self._signer)
+        return bool(digests) and all(_matches(digest, self._manifest) for digest in digests)
+
+    def _main_section(self, main: Section) -> None:
+        if self._main is None:
+            return
+        part = self._manifest[self._main.start : self._main.end]
+        for digest in _digests(main, "-Digest-Manifest-Main-Attributes", self._sdks, self._signer):
+            if not _matches(digest, part):
+                self._signer.add(rules.V1_SIGNATURE_FILE, f"the main section ({digest.algorithm})")
+
+    def _section(self, row: Section, name: str) -> None:
+        mine = self._named.get(name)
+        if mine is None:
+            self._ignore(f"its file names {name}, which MANIFEST.MF does not")
+            return
+        digests = _digests(row, "-Digest", self._sdks, self._signer)
+        if not digests:
+            self._signer.add(rules.V1_SIGNATURE_FILE, f"no digest for {name}")
+        part = self._manifest[mine.start : mine.end]
+        if self._by_signtool and part.endswith(b"\n\n"):
+            part = part[:-1]
+        for digest in digests:
+            if not _matches(digest, part):
+                self._signer.add(rules.V1_SIGNATURE_FILE, f"the section for {name} ({digest.algorithm})")
+
+
+def _digests(
+    section: Section, suffix: str, sdks: tuple[int, int], sink: JarResult | JarSigner
+) -> list[NamedDigest]:
+    try:
+        return digests_to_verify(section, suffix, sdks)
+    except BadDigest as error:
+        sink.add(rules.V1_MANIFEST, f"a digest is not Base64: {error}")
+        return []
+
+
+def _all_digests(section: Section) -> list[NamedDigest]:
+    try:
+        return digests_to_verify(section, "-Digest", (ANDROID_7, ANDROID_7))
+    except BadDigest:
+        return []
+
+
+def _matches(digest: NamedDigest, data: bytes) -> bool:
+    return hashlib.new(digest.algorithm, data).digest() == digest.value
+
+
+def _any_error(findings: list[Finding]) -> bool:
+    return any(finding.severity is Severity.ERROR for finding in findings)
+
+
+def _merge(result: JarResult, signer: JarSigner) -> None:
+    """An ignored signer's errors are not the archive's."""
+    if signer.ignored:
+        result.findings += [finding for finding in signer.findings if finding.severity is not Severity.ERROR]
+    else:
+        result.findings += signer.findings
+
+
+def _shortened(findings: list[Finding]) -> list[Finding]:
+    """The first few of each rule, and how many more."""
+    kept: list[Finding] = []
+    counts: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for finding in findings:
+        counts[finding.rule] = counts.get(finding.rule, 0) + 1
+        if counts[finding.rule] <= _EACH_RULE_MAX:
+            last[finding.rule] = len(kept)
+            kept.append(finding)
+    for rule, count in counts.items():
+        if count > _EACH_RULE_MAX:
+            one = kept[last[rule]]
+            message = f"{one.message} (and {count - _EACH_RULE_MAX} more of this kind)"
+            kept[last[rule]] = Finding(
+                one.rule, one.severity, message, one.remedy, inconclusive=one.inconclusive
+            )
+    return kept
