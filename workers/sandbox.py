@@ -25,6 +25,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -36,6 +37,8 @@ from pipeline.formats.limits import CHILD_DIED, MEMORY, OUTPUT, TIMEOUT, Limits
 from pipeline.formats.readers import READERS
 from pipeline.formats.recognise import Format
 from pipeline.formats.wire import ANSWER_MAX_BYTES, Answer, Garbled, Outcome, Request, Stop
+
+CHILD_PROGRAM: Final = (sys.executable, "-I", "-X", "utf8", "-m", "pipeline.formats.child")
 
 _ANSWER_GRACE_SECONDS: Final = 15  # for the starter's imports, and for the supervisor to end a child
 _CLOSE_GRACE_SECONDS: Final = 10
@@ -66,10 +69,11 @@ class Sandbox:
     """Starts confined children. Safe to use from several threads; `close` it at the end.
 
     `preload` keeps a starter with all readers imported (about a second, and 100 MB, once), for a process that inspects many files.
+    `program` is the starter's command line, without its options.
     """
 
-    def __init__(self, *, preload: bool = True) -> None:
-        self._preload = preload
+    def __init__(self, *, preload: bool = True, program: Sequence[str] = CHILD_PROGRAM) -> None:
+        self._command = [*program, PRELOAD] if preload else list(program)
         self._lock = threading.Lock()
         self._starter: _Starter | None = None
         self._retired: list[_Starter] = []
@@ -95,13 +99,13 @@ class Sandbox:
             self._retire(used)
         return inspection
 
-    def close(self) -> None:
-        """End the starters. Inspections that still run in other threads end as crashed."""
+    def close(self, *, grace_seconds: float = _CLOSE_GRACE_SECONDS) -> None:
+        """End the starters. Inspections that still run in other threads have `grace_seconds`, then they end as crashed."""
         with self._lock:
             retired, self._retired = [*self._retired, *([self._starter] if self._starter else [])], []
             self._starter = None
         for starter in retired:
-            starter.end()
+            starter.end(grace_seconds)
 
     def __enter__(self) -> Self:
         return self
@@ -137,7 +141,7 @@ class Sandbox:
         with self._lock:
             self._retired = [starter for starter in self._retired if not starter.has_ended()]
             if self._starter is None:
-                self._starter = _Starter(preload=self._preload)
+                self._starter = _Starter(self._command)
             return self._starter
 
     def _retire(self, starter: "_Starter") -> None:
@@ -152,12 +156,11 @@ class Sandbox:
 class _Starter:
     """The starter's process, and our end of its socket."""
 
-    def __init__(self, *, preload: bool) -> None:
+    def __init__(self, command: Sequence[str]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-I", "-X", "utf8", "-m", "pipeline.formats.child", str(theirs.fileno())]
         with theirs:
             self._process = subprocess.Popen(
-                [*command, PRELOAD] if preload else command,
+                [*command, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
@@ -184,11 +187,11 @@ class _Starter:
         """Whether the process is gone; reaps it."""
         return self._process.poll() is not None
 
-    def end(self) -> None:
+    def end(self, grace_seconds: float) -> None:
         """Close, and wait until the process is gone, with its supervisors (they die with it)."""
         self.close()
         try:
-            self._process.wait(timeout=_CLOSE_GRACE_SECONDS)
+            self._process.wait(timeout=grace_seconds)
         except subprocess.TimeoutExpired:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()

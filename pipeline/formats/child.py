@@ -1,4 +1,4 @@
-"""The program that inspections run in: `python -I -m pipeline.formats.child SOCKET [--preload]`.
+"""The program that inspections run in: `python -I -m pipeline.formats.child [--preload] SOCKET`.
 
 Three kinds of processes, one program:
 
@@ -34,11 +34,11 @@ _FIRST_FREE_FD: Final = 6  # 0 to 2 standard, 3 the file, 4 the report, 5 the br
 
 
 def main(arguments: list[str]) -> None:
-    """The starter. `arguments`: the number of the socket's descriptor, and perhaps `--preload`."""
+    """The starter. `arguments`: perhaps `--preload`, then the number of the socket's descriptor."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides when to end; its socket closes then
     if PRELOAD in arguments:
         _preload()
-    with socket.socket(fileno=int(arguments[0])) as requests:
+    with socket.socket(fileno=int(arguments[-1])) as requests:
         serve(requests)
 
 
