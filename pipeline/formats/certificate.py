@@ -288,7 +288,7 @@ def verify(
     digest: str | None,
     digests: Collection[str] = LEGACY_DIGESTS,
 ) -> str | None:
-    """Check one signature; None when it verifies, else a short reason.
+    """Check one signature; None when it verifies, else a short reason. Never raises.
 
     `public_key` is a SubjectPublicKeyInfo, `data` what was signed, not yet hashed. `digest` is the algorithm named
     elsewhere (a SignerInfo's digestAlgorithm); where the signature's identifier names one too and they differ, either may be the
@@ -352,7 +352,10 @@ def _attempt_pss(
 ) -> str | None:
     if not isinstance(key, rsa.RSAPublicKey):
         return "the key is not one for rsa-pss"
-    digest, mask_digest, salt_bytes = _pss(parameters)
+    try:
+        digest, mask_digest, salt_bytes = _pss(parameters)
+    except Malformed as error:
+        return f"the parameters of rsa-pss cannot be read: {error.finding.message}"
     if digest not in digests or mask_digest not in digests:
         return f"digest algorithm {digest} is not allowed"
     if salt_bytes > key.key_size // 8:

@@ -101,7 +101,7 @@ class SignerInfo:
 
     @property
     def claimed_time(self) -> datetime | None:
-        """The signing-time attribute: the signer's word only, evidence of nothing."""
+        """The signing-time attribute: the signer's word only, evidence of nothing. Raises `Malformed`."""
         values = self.signed_attributes.get(SIGNING_TIME, ())
         return der.time(der.single(values[0])) if len(values) == 1 else None
 
@@ -168,7 +168,7 @@ def verify(
     """Check every signer over the attached content, or over `content` when it is detached.
 
     `digests` are the algorithms that the caller's policy accepts (`certificate.MODERN_DIGESTS`, `LEGACY_DIGESTS` with SHA-1,
-    `ANY_DIGESTS` with MD5). No signer at all gives an empty list, which proves nothing: treat it as a failure.
+    `ANY_DIGESTS` with MD5). No signer at all gives an empty list, which proves nothing: treat it as a failure. Never raises.
     """
     if content is None:
         content = signed.content
@@ -197,7 +197,10 @@ def check_signer(
     `content_type` is what the attribute of that name has to say; None for a countersignature, which has no content type
     (RFC 5652 11.4).
     """
-    problem = _attributes_problem(signer, content, content_type, digests)
+    try:
+        problem = _attributes_problem(signer, content, content_type, digests)
+    except Malformed as error:
+        problem = f"the signed attributes cannot be read: {error.finding.message}"
     named = [one for one in candidates if signer.signs_with(one)]
     if problem is not None or not named:
         return Verified(
