@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from pipeline.formats import cms, der, signing
 from pipeline.formats.certificate import ANY_DIGESTS, CODE_SIGNING, DIGEST_OIDS, algorithm, rfc3339
+from pipeline.formats.certificate import RULES as CERTIFICATE_RULES
 from pipeline.formats.facts import (
     FormatError,
     Malformed,
@@ -83,7 +84,18 @@ UNTRUSTED: Final = Rule(
     "Sign with a certificate of an authority in Microsoft's root programme, or roll out your own root to your machines.",
     "Microsoft Trusted Root Program",
 )
-RULES: Final = (INVALID, DAMAGED, WEAK_DIGEST, SHA1, BAD_TIMESTAMP, NO_TIMESTAMP, UNTRUSTED)
+RULES: Final = (
+    *der.RULES,
+    *cms.RULES,
+    *CERTIFICATE_RULES,
+    INVALID,
+    DAMAGED,
+    WEAK_DIGEST,
+    SHA1,
+    BAD_TIMESTAMP,
+    NO_TIMESTAMP,
+    UNTRUSTED,
+)
 
 SPC_INDIRECT_DATA: Final = "1.3.6.1.4.1.311.2.1.4"
 NESTED_SIGNATURE: Final = "1.3.6.1.4.1.311.2.4.1"

@@ -22,6 +22,7 @@ from typing import Final
 
 from pipeline.formats import (
     authenticode,
+    icons,
     msix_blockmap,
     msix_container,
     msix_manifest,
@@ -45,6 +46,7 @@ from pipeline.formats.msix_container import (
     open_container,
     part,
 )
+from pipeline.formats.msix_logo import set_logo
 from pipeline.formats.msix_manifest import Manifest, parse_manifest
 from pipeline.formats.msix_signature import SIGNATURE_NAME, check_signature
 from pipeline.formats.source import Source
@@ -73,6 +75,7 @@ RULES: Final = (
     *msix_blockmap.RULES,
     *msix_signature.RULES,
     *authenticode.RULES,
+    *icons.RULES,
     HEADER_SIZE,
     UNKNOWN_FAMILY,
 )
@@ -104,7 +107,10 @@ def examine(archive: ZipArchive, report: Report) -> Manifest | None:
     check_container(archive, report)  # 1
     with noted(report):  # 3
         block_map = parse_block_map(part(archive, BLOCK_MAP_NAME))
-        _check_files(archive, block_map, report)
+        entries = _entries(archive)
+        _check_files(archive, entries, block_map, report)
+        if manifest is not None:
+            set_logo(archive, entries, manifest, report)
     check_signature(archive, report, manifest.identity.publisher if manifest else None)  # 4
     return manifest
 
@@ -121,8 +127,8 @@ def _describe(manifest: Manifest, report: Report) -> None:
         report.add(UNKNOWN_FAMILY, ", ".join(strange))
 
 
-def _check_files(archive: ZipArchive, block_map: BlockMap, report: Report) -> None:
-    """Check 3. Names are compared decoded; what the block map leaves out must be a part that the signature covers."""
+def _entries(archive: ZipArchive) -> dict[str, Entry]:
+    """The files that the block map has to hold, by their Windows paths."""
     entries: dict[str, Entry] = {}
     for entry in archive.entries:
         if entry.name in UNMAPPED:
@@ -131,6 +137,11 @@ def _check_files(archive: ZipArchive, block_map: BlockMap, report: Report) -> No
         if name in entries:
             raise Malformed(BAD_NAME, f"{name} is there twice, encoded in two ways")
         entries[name] = entry
+    return entries
+
+
+def _check_files(archive: ZipArchive, entries: dict[str, Entry], block_map: BlockMap, report: Report) -> None:
+    """Check 3. What the block map leaves out must be a part that the signature covers."""
     if CONTENT_TYPES_NAME in block_map.files:
         report.add(MISMATCH, f"{CONTENT_TYPES_NAME} may not be in it")
     unmapped = {name.replace("/", "\\") for name in UNMAPPED}

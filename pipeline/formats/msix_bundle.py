@@ -46,6 +46,13 @@ WRONG_PACKAGE: Final = Rule(
     "Make the bundle again from the packages (MakeAppx bundle), and sign it again.",
     "Bundle manifest schema; msix-packaging AppxPackageObject",
 )
+UNLISTED_PACKAGE: Final = Rule(
+    "msix.unlisted-package",
+    Severity.ERROR,
+    "The bundle holds packages that its list does not name, so that nothing vouches for them: {evidence}.",
+    "Make the bundle again from a folder that holds its packages only (MakeAppx bundle).",
+    "Bundle manifest schema",
+)
 UNLISTED: Final = Rule(
     "msix.unlisted-file",
     Severity.WARNING,
@@ -60,9 +67,10 @@ FLAT: Final = Rule(
     "Publish a bundle that holds its packages (MakeAppx bundle without /fb).",
     "MSIX packaging, Flat bundles",
 )
-RULES: Final = (*msix.RULES, WRONG_PACKAGE, UNLISTED, FLAT)
+RULES: Final = (*msix.RULES, WRONG_PACKAGE, UNLISTED_PACKAGE, UNLISTED, FLAT)
 
 MAX_NAMED: Final = 10  # files that one finding names
+PACKAGE_SUFFIXES: Final = (".appx", ".msix", ".eappx", ".emsix")
 
 
 def read(source: Source) -> Report:
@@ -105,7 +113,7 @@ def _describe(manifest: BundleManifest, report: Report) -> None:
         "packages": [
             {
                 "file": package.file_name,
-                "type": "application" if package.is_application else "resource",
+                "type": _type(is_application=package.is_application),
                 "version": package.version,
                 "architecture": package.architecture,
                 "resource_id": package.resource_id,
@@ -147,8 +155,11 @@ def _check_packages(archive: ZipArchive, manifest: BundleManifest, report: Repor
     report.details["flat"] = bool(outside)
     if outside:
         report.add(FLAT, ", ".join(outside[:MAX_NAMED]))
-    if entries:
-        report.add(UNLISTED, ", ".join(list(entries)[:MAX_NAMED]))
+    packages = [name for name in entries if name.lower().endswith(PACKAGE_SUFFIXES)]
+    others = [name for name in entries if not name.lower().endswith(PACKAGE_SUFFIXES)]
+    for rule, names in ((UNLISTED_PACKAGE, packages), (UNLISTED, others)):
+        if names:
+            report.add(rule, ", ".join(names[:MAX_NAMED]))
 
 
 def _check_package(
@@ -181,7 +192,7 @@ def _check_package(
     if found is not None:
         _compare(found, package, manifest, report)
         if package.is_application:
-            _adopt(found, report)
+            _adopt(found, inner.icon, report)
 
 
 def _compare(found: Manifest, package: BundledPackage, manifest: BundleManifest, report: Report) -> None:
@@ -191,6 +202,11 @@ def _compare(found: Manifest, package: BundledPackage, manifest: BundleManifest,
         ("name", identity.name, manifest.identity.name),
         ("version", version_key(identity.version), version_key(package.version)),
         ("architecture", identity.architecture or "neutral", package.architecture),
+        (
+            "type",
+            _type(is_application=not found.is_resource_package),
+            _type(is_application=package.is_application),
+        ),
     )
     for what, own, listed in pairs:
         if own != listed:
@@ -202,8 +218,13 @@ def _compare(found: Manifest, package: BundledPackage, manifest: BundleManifest,
         )
 
 
-def _adopt(found: Manifest, report: Report) -> None:
-    """What only the applications inside say: names, and the system where the list is silent."""
+def _type(*, is_application: bool) -> str:
+    return "application" if is_application else "resource"
+
+
+def _adopt(found: Manifest, icon: bytes | None, report: Report) -> None:
+    """What only the applications inside say: names, icon, and the system where the list is silent."""
+    report.icon = report.icon or icon
     report.metadata.name = report.metadata.name or found.display_name
     report.details.setdefault("display_name", found.display_name)
     report.details.setdefault("publisher_display_name", found.publisher_display_name)

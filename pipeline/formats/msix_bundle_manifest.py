@@ -50,6 +50,7 @@ ARCHITECTURE: Final = re.compile(r"[-.A-Za-z0-9]{1,7}")  # ST_ArchitectureUnrest
 SCHEMA_VERSION: Final = re.compile(r"[0-9]{1,5}(\.[0-9]{1,5}){1,2}")  # ST_VersionDuoOrTrio
 FILE_NAME: Final = re.compile(r'[^<>":%|?*\x01-\x1f]{1,32767}\.(appx|msix)')
 MAX_PACKAGES: Final = 10_000
+EVERY_FAMILY: Final = "*"  # before 2018 a bundle did not say which
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,21 @@ def parse_bundle_manifest(data: bytes) -> BundleManifest:
     packages = _packages(lists[0])
     if not any(package.is_application for package in packages):
         raise Malformed(BAD_MANIFEST, "the bundle holds only resource packages, and no application")
+    _check_neutral(packages)
     return BundleManifest(identity, packages)
+
+
+def _check_neutral(packages: tuple[BundledPackage, ...]) -> None:
+    """Of two neutral applications for the same device family Windows could not choose one."""
+    seen: set[str] = set()
+    for package in packages:
+        if package.is_application and package.architecture == "neutral":
+            families = {family.name.lower() for family in package.families} or {EVERY_FAMILY}
+            if families & seen or (seen and EVERY_FAMILY in families | seen):
+                raise Malformed(
+                    BAD_MANIFEST, "two neutral application packages are for the same device family"
+                )
+            seen |= families
 
 
 def _packages(parent: Element) -> tuple[BundledPackage, ...]:

@@ -14,7 +14,7 @@ Source: Microsoft, "PE Format".
 
 from typing import Final
 
-from pipeline.formats import authenticode, pe_headers, pe_signature
+from pipeline.formats import authenticode, icons, pe_headers, pe_signature
 from pipeline.formats.facts import Malformed, Report, Rule, Severity
 from pipeline.formats.pe_headers import (
     CLR_DIRECTORY,
@@ -43,7 +43,14 @@ UNKNOWN_MACHINE: Final = Rule(
     "Check the target of the build.",
     "PE Format, Machine Types",
 )
-RULES: Final = (*pe_headers.RULES, *pe_signature.RULES, *authenticode.RULES, BAD_RESOURCES, UNKNOWN_MACHINE)
+RULES: Final = (
+    *pe_headers.RULES,
+    *pe_signature.RULES,
+    *authenticode.RULES,
+    *icons.RULES,
+    BAD_RESOURCES,
+    UNKNOWN_MACHINE,
+)
 
 _STRINGS: Final = {
     "product_name": "ProductName",
@@ -101,3 +108,5 @@ def _describe_resources(resources: Resources, report: Report) -> None:
     report.metadata.name = resources.strings.get("ProductName") or resources.strings.get("FileDescription")
     report.metadata.version = report.details["product_version"]
     report.metadata.build = report.details["file_version"]
+    if resources.icon is not None:
+        icons.add_icon(report, resources.icon, "icon resource")
