@@ -12,7 +12,8 @@ from typing import Final
 
 from pipeline.formats.bundle import FileTree, ZipTree, bundle_roots
 from pipeline.formats.facts import Malformed, Report, Rule, Severity
-from pipeline.formats.macos_app import app_metadata, verify_app
+from pipeline.formats.icons import add_icon
+from pipeline.formats.macos_app import read_app
 from pipeline.formats.source import Source
 from pipeline.formats.zip import ZipArchive, ZipPolicy
 
@@ -51,19 +52,21 @@ def read(source: Source) -> Report:
     roots = app_roots(tree)
     if not roots:
         raise Malformed(NO_APP)
-    result, _, details, findings = verify_app(tree, roots[0])
+    app = read_app(tree, roots[0])
     report = Report(
         format="app-zip",
         platform="macos",
-        metadata=app_metadata(result.bundle.info, result.macho),
-        signature=result.code.as_signature(),
-        details=details,
-        findings=findings,
+        metadata=app.metadata,
+        signature=app.signature.code.as_signature(),
+        details=app.details,
+        findings=app.findings,
     )
+    if app.icon is not None:
+        add_icon(report, app.icon[1], app.icon[0])
     if len(roots) > 1:
         report.details["apps"] = roots
         report.add(SEVERAL_APPS, ", ".join(posixpath.basename(root) for root in roots[:5]))
-    _check_permission(report, archive, result.bundle.executable)
+    _check_permission(report, archive, app.executable)
     return report
 
 

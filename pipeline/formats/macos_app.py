@@ -1,21 +1,25 @@
 """What a macOS app says of itself, wherever it lies: for the readers of zipped apps and of disk images.
 
-Fills a `Report` from the bundle at a path: metadata from Info.plist, the signature of the whole bundle, the stapled
-notarization ticket. Source of the keys: Apple, Information Property List.
+Of the bundle at a path: metadata from Info.plist, the signature of the whole bundle, the stapled notarization ticket, the icon. Source of the keys: Apple, Information Property List.
 
-`details` gets: `bundle_id`, `short_version`, `executable`, `platform` (`macosx`), `app_dir`, `category`, `archs_min_os`
-(architecture → lowest system of its slice), `is_agent`, `notarization`, `entitlements`, and what `BundleSignature.as_details`
-gives.
+`details` has `bundle_id`, `short_version`, `build`, `min_os`, `name`, `display_name`, `executable`, `platform` (`macosx`),
+`app_dir`, `category`, `archs`, `archs_min_os` (architecture → lowest system of its slice), `is_agent`, `notarization`,
+`entitlements`, and what `BundleSignature.as_details` gives.
 
 Left to others: finding the app in its container (`app_zip.py`, `dmg.py`).
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
-from pipeline.formats.bundle import Bundle, FileTree
+from pipeline.formats import plist
+from pipeline.formats.app_info import InfoPlist, app_info
+from pipeline.formats.apple_certificates import CertificateKind
+from pipeline.formats.bundle import Bundle, FileTree, nfc
 from pipeline.formats.bundle_signature import BundleSignature, verify_bundle
 from pipeline.formats.facts import Finding, Metadata, Rule, Severity
-from pipeline.formats.macho import MachO
+from pipeline.formats.icons import INPUT_MAX_BYTES
 from pipeline.formats.ticket import MAX_TICKET_BYTES, Notarization, find_ticket, judge_ticket
 
 NO_IDENTIFIER: Final = Rule(
@@ -44,64 +48,91 @@ RULES: Final = (NO_IDENTIFIER, NOT_HARDENED, GET_TASK_ALLOW)
 _TICKET_PATH: Final = "CodeResources"
 
 
-def app_metadata(info: dict[str, Any], macho: MachO | None) -> Metadata:
-    """The six common fields. The lowest system is what Info.plist says, else the lowest that any slice was built for."""
-    min_os = text(info, "LSMinimumSystemVersion") or text(info, "MinimumOSVersion")
-    if min_os is None and macho is not None:
-        min_os = min(
-            (part.min_os for part in macho.slices if part.min_os is not None), key=_version_key, default=None
-        )
-    return Metadata(
-        identifier=text(info, "CFBundleIdentifier"),
-        name=text(info, "CFBundleDisplayName") or text(info, "CFBundleName"),
-        version=text(info, "CFBundleShortVersionString"),
-        build=text(info, "CFBundleVersion"),
-        min_os=min_os,
-        archs=[] if macho is None else list(dict.fromkeys(macho.archs)),
+@dataclass(frozen=True, slots=True)
+class App:
+    """What is known of one app. `icon` is the bytes of its icon file, as they are."""
+
+    signature: BundleSignature
+    notarization: Notarization
+    metadata: Metadata
+    details: dict[str, Any]
+    findings: list[Finding]
+    icon: tuple[str, bytes] | None
+
+    @property
+    def executable(self) -> str | None:
+        """The main executable's path in the tree."""
+        return self.signature.bundle.executable
+
+
+def read_app(tree: FileTree, root: str) -> App:
+    """The app at `root`; raises as `verify_bundle`."""
+    result = verify_bundle(tree, root)
+    notarization, ticket_findings = _notarization(result)
+    info = app_info(result.bundle.info)
+    metadata = _metadata(info, result)
+    entitlements = result.code.entitlements or {}
+    return App(
+        signature=result,
+        notarization=notarization,
+        metadata=metadata,
+        details={
+            **_describe(info, metadata, result),
+            **result.as_details(),
+            "notarization": notarization.as_details(),
+            "entitlements": plist.as_json(entitlements),
+        },
+        findings=[*result.code.findings, *ticket_findings, *_judge(info, result, entitlements)],
+        icon=_icon(result.bundle),
     )
 
 
-def describe_info(bundle: Bundle, macho: MachO | None) -> dict[str, Any]:
-    """Details from Info.plist and the load commands."""
-    info = bundle.info
-    platforms = info.get("CFBundleSupportedPlatforms")
-    platform = text(info, "DTPlatformName")
-    if platform is None and isinstance(platforms, list) and platforms and isinstance(platforms[0], str):
-        platform = platforms[0].lower()
+def _metadata(info: InfoPlist, result: BundleSignature) -> Metadata:
+    """The six common fields. The lowest system is what Info.plist says, else the lowest that any slice was built for."""
+    raw = result.bundle.info
+    slices = [] if result.macho is None else result.macho.slices
+    built_for = [part.min_os for part in slices if part.min_os is not None]
+    said = raw.get("LSMinimumSystemVersion")
+    return Metadata(
+        identifier=info.bundle_id,
+        name=info.display_name or info.name,
+        version=info.short_version,
+        build=info.build,
+        min_os=said
+        if isinstance(said, str) and said
+        else info.min_os or min(built_for, key=_version_key, default=None),
+        archs=list(dict.fromkeys(part.arch for part in slices)),
+    )
+
+
+def _describe(info: InfoPlist, metadata: Metadata, result: BundleSignature) -> dict[str, Any]:
+    raw = result.bundle.info
+    category = raw.get("LSApplicationCategoryType")
+    slices = [] if result.macho is None else result.macho.slices
     return {
-        "bundle_id": text(info, "CFBundleIdentifier"),
-        "short_version": text(info, "CFBundleShortVersionString"),
-        "bundle_name": text(info, "CFBundleName"),
-        "executable": text(info, "CFBundleExecutable"),
-        "platform": platform,
-        "app_dir": bundle.root,
-        "category": text(info, "LSApplicationCategoryType"),
-        "archs_min_os": {} if macho is None else {part.arch: part.min_os for part in macho.slices},
-        "is_agent": info.get("LSUIElement") in (True, "1", "YES"),
+        "bundle_id": info.bundle_id,
+        "short_version": info.short_version,
+        "build": info.build,
+        "min_os": metadata.min_os,
+        "name": info.name,
+        "display_name": info.display_name,
+        "executable": info.executable,
+        "platform": info.platform,
+        "app_dir": result.bundle.root,
+        "category": category if isinstance(category, str) else None,
+        "archs": list(metadata.archs),
+        "archs_min_os": {part.arch: part.min_os for part in slices},
+        "is_agent": raw.get("LSUIElement") in (True, "1", "YES"),
     }
 
 
-def verify_app(
-    tree: FileTree, root: str
-) -> tuple[BundleSignature, Notarization, dict[str, Any], list[Finding]]:
-    """Everything about the app at `root`: its signature, its notarization, details, findings. Raises as `verify_bundle`."""
-    result = verify_bundle(tree, root)
-    notarization, findings = _notarization(result)
-    findings = [*result.code.findings, *findings]
-    if text(result.bundle.info, "CFBundleIdentifier") is None:
-        findings.append(NO_IDENTIFIER.finding())
-    if "developer-id-application" in result.code.kinds and not result.code.hardened_runtime:
-        findings.append(NOT_HARDENED.finding())
-    entitlements = result.code.entitlements or {}
+def _judge(info: InfoPlist, result: BundleSignature, entitlements: dict[str, Any]) -> Iterator[Finding]:
+    if info.bundle_id is None:
+        yield NO_IDENTIFIER.finding()
+    if CertificateKind.DEVELOPER_ID_APPLICATION in result.code.kinds and not result.code.hardened_runtime:
+        yield NOT_HARDENED.finding()
     if entitlements.get("com.apple.security.get-task-allow") is True:
-        findings.append(GET_TASK_ALLOW.finding())
-    details = {
-        **describe_info(result.bundle, result.macho),
-        **result.as_details(),
-        "notarization": notarization.as_details(),
-        "entitlements": json_value(entitlements),
-    }
-    return result, notarization, details, findings
+        yield GET_TASK_ALLOW.finding()
 
 
 def _notarization(result: BundleSignature) -> tuple[Notarization, list[Finding]]:
@@ -114,23 +145,17 @@ def _notarization(result: BundleSignature) -> tuple[Notarization, list[Finding]]
     return (Notarization(), []) if data is None else judge_ticket(data, result.cdhashes)
 
 
-def text(info: dict[str, Any], key: str) -> str | None:
-    """A string value; numbers, which some build systems write for versions, as text."""
-    value = info.get(key)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    return value if isinstance(value, str) and value else None
-
-
-def json_value(value: Any) -> Any:
-    """Property list values as JSON: bytes as hex, times as text."""
-    if isinstance(value, dict):
-        return {str(key): json_value(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [json_value(item) for item in value]
-    if isinstance(value, bytes):
-        return value.hex()
-    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
+def _icon(bundle: Bundle) -> tuple[str, bytes] | None:
+    """CFBundleIconFile in Resources; the ending .icns may be left out."""
+    name = bundle.info.get("CFBundleIconFile")
+    if not isinstance(name, str) or not name or "/" in name:
+        return None
+    for candidate in (name, f"{name}.icns"):
+        path = bundle.find(f"Resources/{nfc(candidate)}")
+        if path is not None and bundle.tree.members[path].link is None:
+            content = bundle.tree.open(path)
+            return (path, content.at(0, content.size)) if content.size <= INPUT_MAX_BYTES else None
+    return None
 
 
 def _version_key(version: str) -> tuple[int, ...]:
