@@ -8,7 +8,7 @@ There is no clock and no revocation list. `at` is the moment to judge at: a prov
 caller has reasons for. Without it periods of validity are not looked at; report `not_after` and let a policy decide.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -61,6 +61,9 @@ class Roots:
         for root in roots:
             self._by_name.setdefault(root.certificate.subject.key, []).append(root)
             self._by_der[root.certificate.der] = root
+
+    def __iter__(self) -> Iterator[Root]:
+        return iter(self._by_der.values())
 
     def __len__(self) -> int:
         return len(self._by_der)
