@@ -93,6 +93,30 @@ def record(
     return event
 
 
+def events(
+    session: Session,
+    *,
+    scope: frozenset[str] = frozenset(),
+    app: str | None = None,
+    actor: str | None = None,
+    action: str | None = None,
+    after: int | None = None,
+    ascending: bool = False,
+    limit: int = 50,
+) -> list[AuditEvent]:
+    """Events that match, newest first (or oldest first), behind event `after`. `scope` limits them to some apps."""
+    query = select(AuditEvent)
+    if scope:
+        query = query.where(col(AuditEvent.app).in_(scope))
+    for column, value in ((AuditEvent.app, app), (AuditEvent.actor_id, actor), (AuditEvent.action, action)):
+        if value is not None:
+            query = query.where(col(column) == value)
+    seq = col(AuditEvent.seq)
+    if after is not None:
+        query = query.where(seq > after if ascending else seq < after)
+    return list(session.exec(query.order_by(seq if ascending else seq.desc()).limit(limit)).all())
+
+
 def checkpoint(session: Session, size: int | None = None) -> Checkpoint:
     """The present head, or the one that the log had at `size` events."""
     have = session.exec(select(func.max(AuditEvent.seq))).one() or 0

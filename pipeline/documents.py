@@ -12,7 +12,6 @@ from pipeline.access import Right
 from pipeline.models import (
     App,
     Artifact,
-    AuditEvent,
     Channel,
     ChannelMove,
     Job,
@@ -242,17 +241,3 @@ def running_jobs(operation: Operation) -> dict[str, list[Job]]:
     for job in operation.session.exec(select(Job).where(col(Job.status) == JobStatus.RUNNING)):
         found.setdefault(job.worker_id or "", []).append(job)
     return found
-
-
-def audit_event(event: AuditEvent) -> dict[str, Any]:
-    """An event with the exact text that was hashed."""
-    return {
-        "seq": event.seq,
-        "id": event.id,
-        "at": rfc3339(event.at),
-        "action": event.action,
-        "app": event.app,
-        "subject": event.subject,
-        "leaf": event.leaf,
-        "body": event.body,
-    }

@@ -1,19 +1,22 @@
 """What the validation asks of an inspector. `workers.sandbox` answers it with a confined child process."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.formats.declared import Declared
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """The answer: `report` has the keys of `facts.Report.as_dict`. `died` tells that no reader came to an end."""
+class Inspection(Protocol):
+    """The answer: `report` has the keys of `facts.Report.as_dict`; `crashed` tells that the file brought its reader down."""
 
-    report: dict[str, Any]
-    icon: bytes | None = None
-    died: bool = False
+    @property
+    def report(self) -> dict[str, Any]: ...
+
+    @property
+    def icon(self) -> bytes | None: ...
+
+    @property
+    def crashed(self) -> bool: ...
 
 
 class Inspector(Protocol):

@@ -202,10 +202,10 @@ class Validation:
             arch=artifact.declared_arch,
         )
         inspection = self._inspector.inspect(path, declared=declared)
-        deaths = self._count_death(artifact.sha256) if inspection.died else 0
-        if inspection.died and deaths < INSPECTOR_DEATHS_MAX:
+        deaths = self._count_death(artifact.sha256) if inspection.crashed else 0
+        if inspection.crashed and deaths < INSPECTOR_DEATHS_MAX:
             inspection = self._inspector.inspect(path, declared=declared)
-            deaths = self._count_death(artifact.sha256) if inspection.died else 0
+            deaths = self._count_death(artifact.sha256) if inspection.crashed else 0
         report, findings = inspection.report, list(inspection.report["findings"])
         if deaths >= INSPECTOR_DEATHS_MAX:
             why = findings[0]["message"] if findings else "no answer"

@@ -1,0 +1,142 @@
+"""The composition root: builds the parts of the API process, joins packages, and says what is served where."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+import structlog
+from litestar import Litestar, Response, Router, get
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme
+
+from api import apps, artifacts, audit, channels, errors, health, queue, releases, tokens, uploads
+from api.changes import Changes
+from api.middleware import Frame
+from api.reference import api_docs, openapi_json
+from api.services import FailureWindow, Services
+from api.version import VERSION
+from pipeline.database import open_database
+from pipeline.documents import Documents
+from pipeline.failpoints import FailPoints
+from pipeline.quarantine import Quarantine
+from pipeline.settings import Settings
+from pipeline.store.layout import Layout
+from pipeline.store.local import LocalBlobStore
+from pipeline.values import utc_now
+from ui.app import build_pages
+from workers.queue import open_bell
+
+THREADS: Final = 32  # database and disk calls of handlers; SQLite takes one writer at a time anyway
+BODY_MAX_BYTES: Final = 2 << 20  # notes may have 1 MiB
+_SCHEMA: Final = Path(__file__).parent / "schemas" / "dist-1.json"
+_FLUSH_SECONDS: Final = 30.0
+_log = structlog.get_logger(__name__)
+
+
+@get(
+    "/schemas/dist-1.json",
+    sync_to_thread=True,
+    tags=["schemas"],
+    summary="JSON Schema of dist.json, version 1",
+)
+def dist_schema() -> Response[bytes]:
+    return Response(_SCHEMA.read_bytes(), media_type="application/schema+json")
+
+
+def build_services(settings: Settings) -> Services:
+    """The parts of one API process, and nothing started yet."""
+    layout = Layout(settings.data_dir)
+    database = open_database(settings)
+    failpoints = FailPoints(settings.failpoints, layout.run / "failpoints")
+    bell = open_bell(settings.queue_url, data_dir=settings.data_dir)
+    return Services(
+        settings=settings,
+        layout=layout,
+        database=database,
+        quarantine=Quarantine(database, layout, settings, utc_now, failpoints),
+        store=LocalBlobStore(layout),
+        documents=Documents(settings.base_url),
+        clock=utc_now,
+        ring=bell.ring,
+        failures=FailureWindow(settings.auth_failures_per_minute),
+    )
+
+
+def create_app(settings: Settings) -> Any:
+    """The ASGI application."""
+    services = build_services(settings)
+    changes = Changes(services.database)
+    app = Litestar(
+        # One router for all: Litestar registers a handler again, and wraps it in a second thread, for each further handler of
+        # its path that is given to the application one by one.
+        route_handlers=[
+            Router(
+                "/",
+                route_handlers=[
+                    *apps.ROUTES,
+                    *releases.ROUTES,
+                    *uploads.ROUTES,
+                    *artifacts.ROUTES,
+                    *channels.ROUTES,
+                    *tokens.ROUTES,
+                    *audit.ROUTES,
+                    *queue.ROUTES,
+                    *health.ROUTES,
+                    dist_schema,
+                    openapi_json,
+                    api_docs,
+                    *build_pages(services),
+                ],
+            )
+        ],
+        dependencies={
+            "services": Provide(lambda: services, sync_to_thread=False),
+            "changes": Provide(lambda: changes, sync_to_thread=False),
+        },
+        exception_handlers=errors.HANDLERS,
+        lifespan=[_lifespan(services, changes)],
+        openapi_config=OpenAPIConfig(
+            title="distd",
+            version=VERSION,
+            description="A private app store: uploads into quarantine, validated releases, channels, downloads.",
+            path="/api/litestar",
+            render_plugins=[],
+            components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
+            security=[{"token": []}],
+        ),
+        request_max_body_size=BODY_MAX_BYTES,
+        debug=False,
+        pdb_on_exception=False,
+    )
+    options = uploads.tus_options(settings.max_upload_bytes)
+    return Frame(app, trusted_proxies=settings.trusted_proxies, upload_options=options)
+
+
+def _lifespan(services: Services, changes: Changes) -> Callable[[Litestar], Any]:
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        flusher = asyncio.create_task(_flush(services))
+        try:
+            yield
+        finally:
+            flusher.cancel()
+            changes.close()
+            await anyio.to_thread.run_sync(services.flush_touched)
+            services.database.close()
+
+    return lifespan
+
+
+async def _flush(services: Services) -> None:
+    while True:
+        await asyncio.sleep(_FLUSH_SECONDS)
+        try:
+            await anyio.to_thread.run_sync(services.flush_touched)
+        except OSError:
+            _log.exception("last_used_not_written")

@@ -1,0 +1,222 @@
+"""`distd`, the operator's program: the server, its workers, and what is done with the data directory at hand."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from pipeline import tokens
+from pipeline.access import SYSTEM, Role
+from pipeline.database import Database, open_database
+from pipeline.errors import BadSettings, DomainError
+from pipeline.logs import configure
+from pipeline.operation import Operation
+from pipeline.schema import migrate
+from pipeline.settings import Settings, load
+from pipeline.store.layout import Layout
+from pipeline.values import utc_now
+
+app = typer.Typer(
+    name="distd",
+    help="The server of distd: API, pages, validation workers, and its data directory.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+token_app = typer.Typer(
+    help="Tokens, made at the data directory itself.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(token_app, name="token")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def _settings() -> Settings:
+    try:
+        return load(os.environ, default_data_dir=Path("data"))
+    except BadSettings as error:
+        _fail(f"configuration: {error}", code=2)
+
+
+def _fail(message: str, *, code: int = 1) -> NoReturn:
+    typer.echo(f"distd: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def _ready(settings: Settings) -> Database:
+    """Folders there, database at the present schema."""
+    try:
+        Layout(settings.data_dir).create()
+    except OSError as error:
+        _fail(
+            f"cannot use the data directory {settings.data_dir}: {error.strerror}. Set DISTD_DATA_DIR to a folder that this user may write."
+        )
+    database = open_database(settings)
+    migrate(database)
+    return database
+
+
+@app.command()
+def up(
+    concurrency: Annotated[int, typer.Option(help="Jobs at a time in the worker.", min=1, max=64)] = 2,
+) -> None:
+    """Run the server and a worker under one parent; both stop on SIGTERM or Ctrl-C, a crashed one is restarted."""
+    from api.supervisor import Supervisor  # noqa: PLC0415 - each command loads only what it needs
+
+    settings = _settings()
+    _ready(settings).close()
+    configure(settings.log_format, process="up")
+    raise typer.Exit(Supervisor([["serve"], ["worker", "--concurrency", str(concurrency)]]).run())
+
+
+@app.command()
+def serve() -> None:
+    """Run the HTTP server alone."""
+    from api.server import run_server  # noqa: PLC0415
+
+    settings = _settings()
+    _ready(settings).close()
+    configure(settings.log_format, process="api")
+    run_server(settings)
+
+
+@app.command()
+def worker(concurrency: Annotated[int, typer.Option(help="Jobs at a time.", min=1, max=64)] = 2) -> None:
+    """Run a validation worker alone; any number of them may share one data directory."""
+    from workers.runner import run_worker  # noqa: PLC0415
+
+    settings = _settings()
+    _ready(settings).close()
+    configure(settings.log_format, process="worker")
+    run_worker(settings, concurrency=concurrency)
+
+
+@app.command()
+def init(as_json: Json = False) -> None:
+    """Create the data directory and database if absent, and print the first admin token, once."""
+    settings = _settings()
+    database = _ready(settings)
+    with database.write() as session:
+        operation = Operation(session, SYSTEM, utc_now())
+        text = None
+        if not tokens.any_admin(operation):
+            _, text = tokens.create(operation, name="first admin", role=Role.ADMIN)
+    answer: dict[str, Any] = {"data_dir": str(settings.data_dir), "created": text is not None}
+    if text is not None:
+        answer = {"admin_token": text, **answer}
+    if as_json:
+        typer.echo(json.dumps(answer))
+    elif text is not None:
+        typer.echo(
+            f"data directory  {settings.data_dir}\nadmin token     {text}\n\nKeep the token: it is not shown again."
+        )
+    else:
+        typer.echo(
+            f"data directory  {settings.data_dir}\nIt was set up before. Lost all tokens? distd token create --role admin --name NAME"
+        )
+
+
+@app.command(name="migrate")
+def migrate_command(as_json: Json = False) -> None:
+    """Bring the database to the present schema (also done by up, serve and worker)."""
+    settings = _settings()
+    Layout(settings.data_dir).create()
+    revision = migrate(open_database(settings))
+    typer.echo(json.dumps({"revision": revision}) if as_json else f"database at revision {revision}")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check configuration, file system, disk, clock, migrations, queue, sandbox and public URL; exit 1 if anything is wrong."""
+    from api.doctor import examine  # noqa: PLC0415
+
+    settings = _settings()
+    findings = examine(settings)
+    wrong = any(finding.level == "wrong" for finding in findings)
+    if as_json:
+        typer.echo(json.dumps({"ok": not wrong, "checks": [finding.as_dict() for finding in findings]}))
+    else:
+        for finding in findings:
+            typer.echo(f"{finding.level:<6} {finding.name:<14} {finding.detail}")
+            if finding.mend:
+                typer.echo(f"{'':<21} → {finding.mend}")
+    raise typer.Exit(1 if wrong else 0)
+
+
+@app.command()
+def check(
+    as_json: Json = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Put corrupt blobs into quarantine; nothing is deleted.")
+    ] = False,
+) -> None:
+    """Hash every blob again and compare the database with the store both ways; exit 1 if anything is wrong."""
+    from pipeline.check import check as run_check  # noqa: PLC0415
+    from pipeline.store.local import LocalBlobStore  # noqa: PLC0415
+
+    settings = _settings()
+    layout = Layout(settings.data_dir)
+    if not layout.database.exists() and not settings.database_url:
+        _fail(
+            f"there is no database in {settings.data_dir}. Set DISTD_DATA_DIR, or create one with `distd init`."
+        )
+    result = run_check(_ready(settings), layout, LocalBlobStore(layout), repair=repair)
+    if as_json:
+        typer.echo(json.dumps(result.as_dict()))
+    else:
+        typer.echo(f"{result.blobs} blobs, {result.bytes} bytes, {result.events} audit events")
+        for problem in result.problems:
+            typer.echo(f"{problem.kind:<10} {problem.subject}  {problem.detail}")
+        typer.echo("everything is as it should be" if result.ok else f"{len(result.problems)} problems")
+    raise typer.Exit(0 if result.ok else 1)
+
+
+@token_app.command(name="create")
+def token_create(
+    name: Annotated[str, typer.Option(help="Who uses it.")],
+    role: Annotated[str, typer.Option(help="admin, release-manager, ci or tester.")],
+    app_slugs: Annotated[
+        list[str] | None, typer.Option("--app", help="Limit it to this app (repeatable).")
+    ] = None,
+    channels: Annotated[
+        list[str] | None, typer.Option("--channel", help="Limit it to this channel (repeatable).")
+    ] = None,
+    expires: Annotated[str | None, typer.Option(help="When it ends: 12h, 90d, 2w.")] = None,
+    create_apps: Annotated[bool, typer.Option("--create-apps", help="A ci token may create apps.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a token without having one: the way back in. Needs the data directory."""
+    database = _ready(_settings())
+    try:
+        with database.write() as session:
+            operation = Operation(session, SYSTEM, utc_now())
+            token, text = tokens.create(
+                operation,
+                name=name,
+                role=role,
+                apps=app_slugs,
+                channels=channels,
+                create_apps=create_apps,
+                expires=expires,
+            )
+    except DomainError as error:
+        _fail(f"{error.detail} {error.remedy}", code=2)
+    if as_json:
+        from pipeline.documents import Documents  # noqa: PLC0415
+
+        typer.echo(json.dumps({**Documents("").token(token), "token": text}))
+    else:
+        typer.echo(text)
+        typer.echo("Keep it: it is not shown again.", err=True)
+
+
+def main() -> None:
+    """Entry point."""
+    app(prog_name="distd")
+
+
+if __name__ == "__main__":
+    main()

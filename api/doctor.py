@@ -1,0 +1,293 @@
+"""`distd doctor`: what is wrong with this installation, each with its mend."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline import queue_view, schema
+from pipeline.access import SYSTEM
+from pipeline.database import journal_mode, open_database, sqlite_version, wal_is_safe
+from pipeline.formats.confine import capabilities
+from pipeline.operation import Operation
+from pipeline.settings import Settings
+from pipeline.store.layout import Layout
+from pipeline.values import utc_now
+from workers.queue import UnusableQueueUrl, open_bell
+
+# statfs(2) types on which SQLite's locks or flock cannot be relied on.
+_NETWORK_FILE_SYSTEMS: Final = {
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "fuse.sshfs",
+    "fuse.shfs",
+    "ceph",
+    "glusterfs",
+    "afs",
+}
+_CLOCK_EARLIEST: Final = 1_790_000_000  # 2026-09: before this program was written
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One look. `level` is ok, note (works, but know it) or wrong."""
+
+    name: str
+    level: str
+    detail: str
+    mend: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"name": self.name, "level": self.level, "detail": self.detail, "mend": self.mend}
+
+
+def examine(settings: Settings) -> list[Check]:
+    """Every check, in order; later ones are left out when the data directory cannot be used at all."""
+    layout = Layout(settings.data_dir)
+    checks = [_configuration(settings), _data_directory(layout)]
+    if checks[-1].level == "wrong":
+        return checks
+    looks: tuple[Callable[[Settings, Layout], Check], ...] = (
+        _file_system,
+        _one_file_system,
+        _disk,
+        _clock,
+        _sqlite,
+        _migrations,
+        _queue,
+        _workers,
+        _sandbox,
+        _helper,
+        _public_url,
+        _proxies,
+    )
+    return [*checks, *(look(settings, layout) for look in looks)]
+
+
+def _configuration(settings: Settings) -> Check:
+    said = (
+        ", ".join(f"{name} ({source})" for name, source in sorted(settings.sources.items()))
+        or "defaults only"
+    )
+    return Check("configuration", "ok", said)
+
+
+def _data_directory(layout: Layout) -> Check:
+    try:
+        layout.create()
+        with tempfile.TemporaryFile(dir=layout.run):
+            pass
+    except OSError as error:
+        return Check(
+            "data",
+            "wrong",
+            f"{layout.root}: {error.strerror}",
+            "Make it writable for this user, or set DISTD_DATA_DIR.",
+        )
+    return Check("data", "ok", str(layout.root))
+
+
+def mount_of(path: Path, mounts: str) -> tuple[str, str]:
+    """(mount point, type) of `path` by the text of /proc/mounts; the longest mount point wins."""
+    best = ("/", "unknown")
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = fields[1].replace("\\040", " ")
+        if path.is_relative_to(point) and len(point) >= len(best[0]):
+            best = (point, fields[2])
+    return best
+
+
+def _file_system(_settings: Settings, layout: Layout) -> Check:
+    mounts = Path("/proc/mounts")
+    point, kind = mount_of(layout.root.resolve(), mounts.read_text("utf-8") if mounts.exists() else "")
+    if kind in _NETWORK_FILE_SYSTEMS:
+        return Check(
+            "file system",
+            "wrong",
+            f"{point} is {kind}: SQLite's locks cannot be relied on there",
+            "Put the data directory on a disk of this machine; back it up to the share instead (`distd backup`).",
+        )
+    return Check("file system", "ok", f"{kind} on {point}")
+
+
+def _one_file_system(_settings: Settings, layout: Layout) -> Check:
+    source, target = layout.quarantine / ".link-test", layout.blobs / ".link-test"
+    try:
+        source.write_bytes(b"")
+        target.unlink(missing_ok=True)
+        os.link(source, target)
+    except OSError as error:
+        return Check(
+            "store",
+            "wrong",
+            f"quarantine and blobs cannot be linked: {error.strerror}",
+            "Keep both on one file system that has hard links.",
+        )
+    finally:
+        source.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
+    return Check("store", "ok", "quarantine and blobs share a file system")
+
+
+def _disk(settings: Settings, layout: Layout) -> Check:
+    usage = shutil.disk_usage(layout.root)
+    floor = max(settings.min_free_bytes, usage.total * settings.min_free_percent // 100)
+    detail = f"{usage.free >> 20} MiB free of {usage.total >> 20}"
+    if usage.free < floor:
+        return Check(
+            "disk",
+            "wrong",
+            f"{detail}; uploads are refused below {floor >> 20} MiB",
+            "Free space, or lower min_free_bytes in config.toml.",
+        )
+    return Check("disk", "ok", detail)
+
+
+def _clock(_settings: Settings, _layout: Layout) -> Check:
+    if time.time() < _CLOCK_EARLIEST:
+        return Check(
+            "clock",
+            "wrong",
+            f"it is {utc_now():%Y-%m-%d %H:%M} UTC here",
+            "Set the clock (NTP): tokens and certificates depend on it.",
+        )
+    return Check("clock", "ok", f"{utc_now():%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _sqlite(_settings: Settings, _layout: Layout) -> Check:
+    version = ".".join(str(part) for part in sqlite_version())
+    if wal_is_safe(sqlite_version()):
+        return Check("sqlite", "ok", f"{version}, journal {journal_mode()}")
+    return Check(
+        "sqlite",
+        "note",
+        f"{version} has the WAL-reset bug; a rollback journal ({journal_mode()}) is used instead",
+        "Use the image, or install pysqlite3 (part of distd[server] on x86-64 Linux): writes get faster.",
+    )
+
+
+def _migrations(settings: Settings, _layout: Layout) -> Check:
+    try:
+        database = open_database(settings)
+        have, want = schema.current_revision(database), schema.head_revision()
+        database.close()
+    except SQLAlchemyError as error:
+        return Check(
+            "database",
+            "wrong",
+            f"cannot be opened: {error}",
+            "Restore a backup, or look at the file with sqlite3.",
+        )
+    if have is None:
+        return Check("database", "note", "not created yet", "Run `distd init`.")
+    if have != want:
+        return Check(
+            "database",
+            "wrong",
+            f"at revision {have}, this program needs {want}",
+            "Run `distd migrate` with the newer program.",
+        )
+    return Check("database", "ok", f"revision {have}")
+
+
+def _queue(settings: Settings, layout: Layout) -> Check:
+    try:
+        bell = open_bell(settings.queue_url, data_dir=layout.root)
+    except UnusableQueueUrl as error:
+        return Check("queue", "wrong", str(error), "Set DISTD_QUEUE_URL, or unset it for the embedded queue.")
+    reachable = bell.ring("job_00000000000000000000000000")
+    bell.close()
+    if not reachable:
+        return Check(
+            "queue",
+            "wrong",
+            "the doorbell cannot be rung",
+            "Start the broker, or check DISTD_QUEUE_URL. Jobs wait meanwhile; none is lost.",
+        )
+    return Check("queue", "ok", urlsplit(settings.queue_url).scheme or "huey on queue.db")
+
+
+def _workers(settings: Settings, layout: Layout) -> Check:
+    database = open_database(settings)
+    try:
+        if schema.current_revision(database) is None:
+            return Check("workers", "note", "none yet")
+        with database.read() as session:
+            alive = sum(
+                is_alive for _, is_alive in queue_view.workers(Operation(session, SYSTEM, utc_now()), layout)
+            )
+    finally:
+        database.close()
+    if not alive:
+        return Check(
+            "workers", "note", "none is alive", "Start `distd up`, or `distd worker` beside `distd serve`."
+        )
+    return Check("workers", "ok", f"{alive} alive")
+
+
+def _sandbox(_settings: Settings, _layout: Layout) -> Check:
+    found = capabilities()
+    detail = (
+        f"resource limits {'on' if found.resource_limits else 'off'}, "
+        f"Landlock {f'ABI {found.landlock_abi}' if found.landlock_abi else 'off'}, seccomp {'on' if found.seccomp else 'off'}"
+    )
+    if not found.complete:
+        return Check(
+            "sandbox",
+            "note",
+            detail,
+            "A newer kernel (6.7 or later) confines inspections further; nothing else is needed.",
+        )
+    return Check("sandbox", "ok", detail)
+
+
+def _helper(_settings: Settings, _layout: Layout) -> Check:
+    path = shutil.which("7zz") or shutil.which("7z")
+    if path is None:
+        return Check(
+            "7-Zip", "note", "not installed: DMG and AppImage end as inconclusive", "apt-get install 7zip"
+        )
+    return Check("7-Zip", "ok", path)
+
+
+def _public_url(settings: Settings, _layout: Layout) -> Check:
+    if not settings.public_url:
+        return Check(
+            "public URL",
+            "note",
+            f"not set; links begin with {settings.base_url}",
+            "Set DISTD_PUBLIC_URL to the address that people use.",
+        )
+    if not settings.public_url.startswith("https://"):
+        return Check(
+            "public URL",
+            "note",
+            f"{settings.public_url} is not https",
+            "iOS installs over HTTPS only: put a TLS proxy in front.",
+        )
+    return Check("public URL", "ok", settings.public_url)
+
+
+def _proxies(settings: Settings, _layout: Layout) -> Check:
+    if settings.public_url.startswith("https://") and not settings.trusted_proxies:
+        return Check(
+            "proxy",
+            "note",
+            "no proxy is trusted: every request seems to come from the proxy's address",
+            "Set DISTD_TRUSTED_PROXIES to the proxy's address or network.",
+        )
+    return Check("proxy", "ok", ", ".join(settings.trusted_proxies) or "none trusted")

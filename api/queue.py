@@ -1,0 +1,53 @@
+"""The queue and its workers over HTTP."""
+
+from typing import Any
+
+from litestar import get
+
+from api.paging import LIMIT_DEFAULT, limit_of, page
+from api.services import AnyRequest, Services
+from pipeline import queue_view
+from pipeline.access import Right
+from pipeline.documents import running_jobs
+
+
+@get(
+    "/api/v1/queue",
+    sync_to_thread=True,
+    tags=["queue"],
+    summary="Jobs: those that are not finished first, then the newest",
+)
+def show_queue(
+    request: AnyRequest,
+    services: Services,
+    status: str | None = None,
+    app: str | None = None,
+    limit: int = LIMIT_DEFAULT,
+    cursor: str | None = None,
+) -> dict[str, Any]:
+    with services.reading(request) as operation:
+        operation.require(Right.QUEUE_READ)
+        rows = queue_view.jobs(operation, status=status, app=app, after=cursor, limit=limit_of(limit) + 1)
+        counts = queue_view.counts(operation)
+        listed = page(
+            rows,
+            limit,
+            lambda row: {**services.documents.job(row.job), "app": row.app, "version": row.version},
+            queue_view.cursor,
+        )
+        return {"jobs": counts, **listed}
+
+
+@get("/api/v1/workers", sync_to_thread=True, tags=["queue"], summary="Workers, and what each does")
+def list_workers(request: AnyRequest, services: Services) -> dict[str, Any]:
+    with services.reading(request) as operation:
+        operation.require(Right.QUEUE_READ)
+        running = running_jobs(operation)
+        items = [
+            services.documents.worker(worker, alive=alive, jobs=running.get(worker.id, []))
+            for worker, alive in queue_view.workers(operation, services.layout)
+        ]
+    return {"items": items, "next_cursor": None}
+
+
+ROUTES = [show_queue, list_workers]

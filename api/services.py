@@ -1,0 +1,170 @@
+"""What handlers need, built once in `app.py`, and the frame in which they call the domain.
+
+    with services.reading(request) as operation: …
+    with services.writing(request) as operation: …     committed at its end, then the new jobs are rung for
+
+Both find out who acts first, inside the same transaction. A token comes in the Authorization header; a page or a download may come
+with the cookie of a browser's session instead (`cookie=True`), which the JSON API never believes.
+"""
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from litestar import Request
+from sqlmodel import Session
+
+from api.errors import TooManyFailures
+from pipeline.access import ANONYMOUS, Actor, actor_of, authenticate, is_live, needs_touch
+from pipeline.database import Database
+from pipeline.documents import Documents
+from pipeline.errors import Unauthorized
+from pipeline.models import BrowserSession, Token
+from pipeline.operation import Operation
+from pipeline.quarantine import Quarantine
+from pipeline.settings import Settings
+from pipeline.store.layout import Layout
+from pipeline.store.local import LocalBlobStore
+from pipeline.values import Clock
+
+AnyRequest = Request[Any, Any, Any]
+COOKIE: Final = "distd_session"
+_WINDOW_SECONDS: Final = 60.0
+_ADDRESSES_MAX: Final = 10_000
+
+
+class FailureWindow:
+    """Wrong tokens by address over the last minute, in memory."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._limit = per_minute
+        self._seen: OrderedDict[str, deque[float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def check(self, address: str) -> None:
+        """Raises `TooManyFailures` when the address has to wait."""
+        now = time.monotonic()
+        with self._lock:
+            times = self._seen.get(address)
+            while times and times[0] <= now - _WINDOW_SECONDS:
+                times.popleft()
+            if times and len(times) >= self._limit:
+                wait = int(times[0] + _WINDOW_SECONDS - now) + 1
+                raise TooManyFailures(
+                    "Too many wrong tokens came from this address.",
+                    remedy=f"Wait {wait} seconds, then use a valid token.",
+                    retry_after=wait,
+                )
+
+    def count(self, address: str) -> None:
+        """One more wrong token."""
+        with self._lock:
+            self._seen.setdefault(address, deque()).append(time.monotonic())
+            self._seen.move_to_end(address)
+            while len(self._seen) > _ADDRESSES_MAX:
+                self._seen.popitem(last=False)
+
+
+@dataclass(slots=True)
+class Services:
+    """The parts of one API process."""
+
+    settings: Settings
+    layout: Layout
+    database: Database
+    quarantine: Quarantine
+    store: LocalBlobStore
+    documents: Documents
+    clock: Clock
+    ring: Callable[[str], bool]
+    failures: FailureWindow
+    touched: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def reading(self, request: AnyRequest, *, cookie: bool = False) -> Iterator[Operation]:
+        """A consistent view for one request."""
+        with self.database.read() as session:
+            actor = self._actor(session, request, cookie=cookie)
+            yield Operation(session, actor, self.clock(), correlation_id(request))
+
+    @contextmanager
+    def writing(self, request: AnyRequest) -> Iterator[Operation]:
+        """One transaction; after its commit the new jobs are rung for."""
+        with self.database.write() as session:
+            operation = Operation(
+                session, self._actor(session, request, cookie=False), self.clock(), correlation_id(request)
+            )
+            yield operation
+        for job_id in operation.ring:
+            self.ring(job_id)
+
+    def actor(self, request: AnyRequest) -> Actor:
+        """Who acts, for handlers that open their transactions themselves."""
+        with self.database.read() as session:
+            return self._actor(session, request, cookie=False)
+
+    def _actor(self, session: Session, request: AnyRequest, *, cookie: bool) -> Actor:
+        header = request.headers.get("authorization")
+        if header is not None:
+            return actor_of(self._from_header(session, request, header))
+        if cookie and (value := request.cookies.get(COOKIE)):
+            token = self.session_token(session, value)
+            return ANONYMOUS if token is None else actor_of(token)
+        return ANONYMOUS
+
+    def _from_header(self, session: Session, request: AnyRequest, header: str) -> Token:
+        address = client_address(request)
+        self.failures.check(address)
+        scheme, _, text = header.partition(" ")
+        try:
+            if scheme.lower() != "bearer":
+                raise Unauthorized(
+                    "Only `Authorization: Bearer dist_…` is understood.",
+                    remedy="Send the token in this form.",
+                )
+            token = authenticate(session, text.strip(), self.clock())
+        except Unauthorized:
+            self.failures.count(address)
+            raise
+        self._touch(token)
+        return token
+
+    def session_token(self, session: Session, cookie: str) -> Token | None:
+        """The token behind a browser's session, if both still live."""
+        row = session.get(BrowserSession, hashlib.sha256(cookie.encode()).hexdigest())
+        now = self.clock()
+        if row is None or row.expires_at <= now:
+            return None
+        token = session.get(Token, row.token_id)
+        return token if token is not None and is_live(token, now) else None
+
+    def _touch(self, token: Token) -> None:
+        """Write `last_used_at`, at most once a minute, after the request's own transaction: `flush_touched` does it."""
+        if needs_touch(token, self.clock()):
+            self.touched[token.id] = time.monotonic()
+
+    def flush_touched(self) -> None:
+        """Called once in a while by the application."""
+        ids, self.touched = list(self.touched), {}
+        if not ids:
+            return
+        with self.database.write() as session:
+            for token_id in ids:
+                token = session.get(Token, token_id)
+                if token is not None:
+                    token.last_used_at = self.clock()
+
+
+def correlation_id(request: AnyRequest) -> str:
+    """The id that logs, jobs and problems of this request share."""
+    return str(request.scope.get("state", {}).get("correlation_id", ""))
+
+
+def client_address(request: AnyRequest) -> str:
+    """The peer, or what a trusted proxy says of it (see `middleware.py`)."""
+    return str(request.scope.get("state", {}).get("client_address", "unknown"))

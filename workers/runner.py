@@ -1,0 +1,101 @@
+"""The worker process: registers, listens for the bell, keeps its duties, and stops in peace.
+
+SIGTERM and SIGINT: no new job is begun, running ones are finished; what is not done in time is given back by its lease. The order
+of the end matters: jobs first, then the row, then the lock that says "alive".
+"""
+
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from pipeline import jobs
+from pipeline.database import open_database
+from pipeline.failpoints import FailPoints
+from pipeline.formats.declared import Declared
+from pipeline.formats.limits import Limits
+from pipeline.inspection import Inspection
+from pipeline.models import Worker
+from pipeline.quarantine import Quarantine
+from pipeline.settings import Settings
+from pipeline.store.layout import Layout
+from pipeline.store.local import LocalBlobStore
+from pipeline.validation import Validation
+from pipeline.values import new_id, utc_now
+from workers.queue import open_bell
+from workers.sandbox import Sandbox
+from workers.schedule import Schedule
+from workers.tasks import Tasks
+
+_log = structlog.get_logger(__name__)
+
+
+def run_worker(settings: Settings, *, concurrency: int) -> None:
+    """Work until told to stop. The database has been migrated, the folders are there."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    layout = Layout(settings.data_dir)
+    database = open_database(settings)
+    failpoints = FailPoints(settings.failpoints, layout.run / "failpoints")
+    quarantine = Quarantine(database, layout, settings, utc_now, failpoints)
+    bell = open_bell(settings.queue_url, data_dir=settings.data_dir)
+    worker_id = new_id("wrk")
+    common: dict[str, Any] = {"database": database, "settings": settings, "clock": utc_now}
+    lock = jobs.WorkerLock(layout, worker_id)
+    with Sandbox() as sandbox:
+        validation = Validation(
+            quarantine=quarantine,
+            store=LocalBlobStore(layout),
+            inspector=_Inspector(sandbox, Limits(wall_seconds=settings.inspect_wall_seconds)),
+            failpoints=failpoints,
+            **common,
+        )
+        tasks = Tasks(validation=validation, worker_id=worker_id, ring=bell.ring, stopping=stop, **common)
+        schedule = Schedule(
+            layout=layout, quarantine=quarantine, worker_id=worker_id, ring=bell.ring, **common
+        )
+        _register(database, worker_id, concurrency)
+        _log.info("worker_started", worker_id=worker_id, concurrency=concurrency)
+        duties = threading.Thread(target=schedule.run, args=(stop,), name="schedule", daemon=True)
+        duties.start()
+        bell.listen(tasks.run, concurrency=concurrency, stop=stop)
+        tasks.give_back()
+        duties.join(timeout=settings.sweep_seconds + 5)
+        with database.write() as session:
+            jobs.retire(session, worker_id, utc_now())
+    bell.close()
+    database.close()
+    lock.release()
+    _log.info("worker_stopped", worker_id=worker_id)
+
+
+class _Inspector:
+    """The sandbox, with this server's limits."""
+
+    def __init__(self, sandbox: Sandbox, limits: Limits) -> None:
+        self._sandbox = sandbox
+        self._limits = limits
+
+    def inspect(self, path: Path, *, declared: Declared) -> Inspection:
+        return self._sandbox.inspect(path, declared=declared, limits=self._limits)
+
+
+def _register(database: Any, worker_id: str, concurrency: int) -> None:
+    now = utc_now()
+    with database.write() as session:
+        jobs.register(
+            session,
+            Worker(
+                id=worker_id,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                concurrency=concurrency,
+                started_at=now,
+                heartbeat_at=now,
+            ),
+        )

@@ -1,0 +1,102 @@
+"""What has to happen without anybody asking: jobs that were left behind, dead workers, abandoned uploads.
+
+Every worker runs this beside its jobs. Each duty is safe in any number of processes at once, and reads before it writes, so that an
+idle system stays silent on the disk.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from sqlalchemy.exc import OperationalError
+
+from pipeline import jobs, release
+from pipeline.access import SYSTEM
+from pipeline.database import Database
+from pipeline.operation import Operation
+from pipeline.quarantine import Quarantine
+from pipeline.settings import Settings
+from pipeline.store.layout import Layout
+from pipeline.values import Clock
+
+EXPIRE_EVERY_SECONDS: Final = 300.0
+BEAT_EVERY_SECONDS: Final = 10.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Schedule:
+    """The duties of one worker, in a thread of their own."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        layout: Layout,
+        quarantine: Quarantine,
+        settings: Settings,
+        clock: Clock,
+        worker_id: str,
+        ring: Callable[[str], bool],
+    ) -> None:
+        self._database = database
+        self._layout = layout
+        self._quarantine = quarantine
+        self._settings = settings
+        self._clock = clock
+        self._worker_id = worker_id
+        self._ring = ring
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop` is set."""
+        beat_at = expire_at = 0.0
+        while not stop.is_set():
+            moment = time.monotonic()
+            try:
+                self.sweep()
+                if moment >= beat_at:
+                    beat_at = moment + BEAT_EVERY_SECONDS
+                    self.beat()
+                if moment >= expire_at:
+                    expire_at = moment + EXPIRE_EVERY_SECONDS
+                    self.expire()
+            except (OSError, OperationalError):
+                # A full or busy disk must not end the sweep that frees it.
+                _log.exception("schedule_failed")
+            stop.wait(self._settings.sweep_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the workers, no secret
+
+    def sweep(self) -> None:
+        """Free what dead or silent workers held, and ring for what waits."""
+        now = self._clock()
+        with self._database.read() as session:
+            dead = [worker.id for worker in jobs.registered(session) if jobs.is_dead(self._layout, worker.id)]
+            if not dead and not jobs.work_is_left(session, now, self._settings, dead):
+                return
+        with self._database.write() as session:
+            operation = Operation(session, SYSTEM, now)
+            swept = jobs.sweep(session, now=now, settings=self._settings, dead_workers=dead)
+            for job in swept.errored:
+                operation.correlation_id = job.correlation_id
+                release.advance(operation, job.release_id)
+            for worker_id in dead:
+                jobs.retire(session, worker_id, now)
+        for worker_id in dead:
+            self._layout.worker_lock(worker_id).unlink(missing_ok=True)
+            _log.warning("worker_died", dead_worker=worker_id)
+        for job in swept.errored:
+            _log.error("job_errored", job_id=job.id, error=job.error)
+        for job_id in [*swept.ring, *operation.ring]:
+            self._ring(job_id)
+
+    def beat(self) -> None:
+        """A sign of life for people; the lock file is the one that counts."""
+        with self._database.write() as session:
+            jobs.beat(session, self._worker_id, self._clock())
+
+    def expire(self) -> None:
+        """Drop abandoned uploads."""
+        for upload_id in self._quarantine.expire():
+            _log.info("upload_expired", upload_id=upload_id)
