@@ -378,7 +378,17 @@ def upgrade() -> None:
                 f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
             )
     # What was published stays as it was, whoever holds the file: only the way to `revoked` is open.
-    frozen = ["version", "build", "app_id", "notes", "source", "manifest", "published_at", "created_by", "submitted_at"]
+    frozen = [
+        "version",
+        "build",
+        "app_id",
+        "notes",
+        "source",
+        "manifest",
+        "published_at",
+        "created_by",
+        "submitted_at",
+    ]
     same = " AND ".join(f"NEW.{name} IS OLD.{name}" for name in frozen)
     op.execute(
         "CREATE TRIGGER release_published_frozen BEFORE UPDATE ON release WHEN OLD.status IN ('published', 'revoked') "
