@@ -19,7 +19,7 @@ def fixture(path: str) -> Path:
     """The fixture at `path`, which is relative to the folder (`apk/app.apk`)."""
     found = _folder() / path
     if not found.is_file():
-        _missing(f"fixture {path} is not there: {found}")
+        missing(f"fixture {path} is not there: {found}")
     return found
 
 
@@ -46,7 +46,7 @@ def require_index() -> list[dict[str, Any]]:
     try:
         return _index()
     except FileNotFoundError as error:
-        _missing(f"no index of fixtures: {error.filename}")
+        missing(f"no index of fixtures: {error.filename}")
 
 
 @cache
@@ -60,7 +60,8 @@ def _folder() -> Path:
     return Path(told) if told else REPOSITORY.parent / "shared" / "fixtures"
 
 
-def _missing(reason: str) -> NoReturn:
+def missing(reason: str) -> NoReturn:
+    """Something that a test needs is not here: skip it, or fail where a complete run is due."""
     if os.environ.get("DIST_REQUIRE_ALL") == "1":
         pytest.fail(reason)
     pytest.skip(reason)

@@ -10,15 +10,16 @@ from pipeline.formats import broker, helper
 from pipeline.formats.facts import Unjudgeable
 from pipeline.formats.helper import HelperFailed
 from pipeline.formats.source import Source
-from tests.support.fixtures import fixture
+from tests.support.fixtures import fixture, missing
 from tests.support.source_of import source_at, source_of
 
-has_7zz = any(os.access(path, os.X_OK) for path in broker.PROGRAMS["7zz"])
-pytestmark = pytest.mark.skipif(not has_7zz, reason="7zz is not installed")
-if not has_7zz and os.environ.get("DIST_REQUIRE_ALL") == "1":
-    pytest.fail("7zz is not installed")
-
 LIST = ["l", "-slt", "-mmt=1", "-bd", "-p-", "{file}"]
+
+
+@pytest.fixture(autouse=True)
+def _needs_7zz() -> None:
+    if not any(os.access(path, os.X_OK) for path in broker.PROGRAMS["7zz"]):
+        missing("7zz is not installed")
 
 
 @pytest.fixture
