@@ -125,15 +125,14 @@ class Algorithm:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A distinguished name. `rdns` is in the order of the encoding, each a tuple of (dotted attribute type, value)."""
+    """A distinguished name. `rdns` is in the order of the encoding, each a tuple of (dotted attribute type, value).
+
+    `key` is equal for names that mean the same (RFC 5280 7.1): case, spaces and string type do not count.
+    """
 
     rdns: tuple[tuple[tuple[str, str | bytes], ...], ...]
     raw: bytes
-
-    @property
-    def key(self) -> NameKey:
-        """Equal for names that mean the same (RFC 5280 7.1): case, spaces and string type do not count."""
-        return tuple(frozenset((kind, _folded(value)) for kind, value in rdn) for rdn in self.rdns)
+    key: NameKey
 
     def __str__(self) -> str:
         """RFC 4514: the last relative name first."""
@@ -276,7 +275,8 @@ def name(value: der.Element) -> Name:
             kind, text = _exactly(pair.expect(der.SEQUENCE).children(), 2)
             pairs.append((der.oid(kind), _text(text)))
         rdns.append(tuple(pairs))
-    return Name(tuple(rdns), value.raw)
+    key = tuple(frozenset((kind, _folded(text)) for kind, text in rdn) for rdn in rdns)
+    return Name(tuple(rdns), value.raw, key)
 
 
 def verify(

@@ -5,8 +5,8 @@ Steps: 1 the archive, 2 the one app in it, 3 Info.plist, 4 the code signature of
 
 `details`: `bundle_id`, `short_version`, `build`, `min_os`, `name`, `display_name`, `executable`, `platform`, `device_family`, `app_dir`, `archs`,
 `app_extensions` (paths in the app), `extensions` (path, identifier, version, point of each), `watch_app`, `app_clips`,
-`profile_present`, what `bundle_signature.py` says (`code_signature`, …), what `provisioning.py` says where there is a profile, and
-`entitlements` of the signed app.
+`profile_present`, `team_id`, what `bundle_signature.py` says (`code_signature`, …), what `provisioning.py` says where there is a profile
+(else `provisioning` and `provisioning_type` are null), and `entitlements` of the signed app.
 
 Rules: what the signature contradicts is an error. What only keeps a device from installing (no profile, other certificate, rights
 that were not granted) is a warning, as the file is what its maker made. Expiry is reported, never judged: there is no clock.
@@ -228,6 +228,8 @@ def _describe(report: Report, bundle: Bundle, info: InfoPlist) -> None:
         "device_family": list(info.device_family),
         "app_dir": bundle.root,
         "profile_present": False,
+        "provisioning": None,
+        "provisioning_type": None,
     }
     missing = [
         key
@@ -267,6 +269,7 @@ def _describe_signature(report: Report, signature: BundleSignature, info: InfoPl
     report.signature = code.as_signature()
     report.findings += code.findings
     report.details |= signature.as_details()
+    report.details.setdefault("team_id", code.team_id)
     if code.status is SignatureStatus.UNSIGNED:
         report.add(UNSIGNED)
     if code.entitlements is not None:

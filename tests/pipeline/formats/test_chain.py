@@ -285,3 +285,13 @@ def test_the_weakest_trust_of_several_signers_counts() -> None:
     assert signing.least(signing.assess(cms.parse(signed_data(good)), roots)) is Trust.TRUSTED
     assert signing.least(signing.assess(cms.parse(signed_data(good, alone)), roots)) is Trust.SELF_SIGNED
     assert signing.least(signing.assess(cms.parse(signed_data(bad)), roots)) is None
+
+
+def test_a_root_file_that_was_exchanged_stops_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(APPLE_SHA256, "apple-root-ca.pem", "00" * 32)
+    apple_roots.cache_clear()
+    with pytest.raises(RuntimeError, match="not the certificate that is pinned"):
+        apple_roots()
+    monkeypatch.undo()
+    apple_roots.cache_clear()
+    assert len(apple_roots()) == 3

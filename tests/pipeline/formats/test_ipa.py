@@ -204,6 +204,12 @@ def test_what_keeps_a_device_from_it_is_told_and_the_file_still_accepted(
     assert rule in rules_of(report)
 
 
+def test_without_a_profile_the_team_is_that_of_the_signature() -> None:
+    report = judged(ipa.read, repacked(SIGNED, {"Payload/Demo.app/embedded.mobileprovision": None}))
+    assert report.details["team_id"] == "72LA85G59H"
+    assert report.details["provisioning"] is report.details["provisioning_type"] is None
+
+
 def test_a_right_app_has_no_finding_but_those_of_being_unsigned() -> None:
     assert rules_of(read(app_files())) == {"ipa.unsigned", "profile.unsigned", "profile.expires"}
 
