@@ -63,7 +63,7 @@ def failure_of(release: Mapping[str, Any], *, known: Mapping[str, Any]) -> CliEr
         return None
     failure = release.get("failure") or {}
     code = failure.get("code")
-    rerun = f"If the artifact is right after all (a rule or the server was wrong), `dist release rerun {release.get('id')}` checks it again."
+    rerun = f"To have the same bytes checked again: `dist release rerun {release.get('id')}`."
     remedy = " ".join(part for part in (str(failure.get("remedy") or ""), rerun) if part)
     return CliError(
         str(code) if code in EXIT_STATUS else "validation_failed",

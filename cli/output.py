@@ -99,6 +99,12 @@ class Output:
         """Something that has to be seen, also with --quiet."""
         self._write(self._err, f"warning: {text}")
 
+    def explain(self, lines: Iterable[str]) -> None:
+        """What led to a failure, on stderr, for people; the document has it all with --json."""
+        if not self.as_json:
+            for line in lines:
+                self._write(self._err, line)
+
     def bar(self, label: str, total: int, *, verb: str = "uploading") -> "Bar":
         """Progress of `total` bytes: a bar on a terminal, a few lines elsewhere, nothing with --quiet."""
         return Bar(self, clean(label), total, verb=verb, live=not self.quiet and self._err.isatty())
@@ -152,10 +158,10 @@ class Bar:
                 )
                 self._shown = percent
             return
-        for mark in _MARKS_PERCENT:
-            if self._shown < mark <= percent:
-                self._output.note(f"{self._label}: {mark} %")
-                self._shown = mark
+        passed = max((mark for mark in _MARKS_PERCENT if mark <= percent), default=0)
+        if passed > max(self._shown, 0):
+            self._output.note(f"{self._label}: {passed} %")
+            self._shown = passed
 
     def done(self, said: str) -> None:
         """The last word on this file."""

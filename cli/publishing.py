@@ -21,7 +21,7 @@ from .client import Client, segment
 from .comparing import Wanted, artifact_key, attachment_key, attachment_row_key, compare, row_key
 from .declared import Artifact, Attachment, Manifest
 from .digest import Digested, digest
-from .document import failure_of, release_document, rows
+from .document import failure_of, finding_lines, release_document, rows
 from .errors import CliError, ServerProblem
 from .files import Ready
 from .output import Output, size
@@ -84,6 +84,7 @@ class Publication:
             )
         failure = failure_of(self.release, known=self.known)
         if failure is not None:
+            self.output.explain(finding_lines(self.release))
             raise failure
         self._say_refused_channel()
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..document import failure_of, identity, release_document, release_lines
+from ..document import failure_of, finding_lines, identity, release_document, release_lines
 from ..errors import CliError, usage
 from ..output import table
 from ..session import Session, command, group
@@ -217,6 +217,7 @@ def _end(session: Session, document: Mapping[str, Any], *, created: bool) -> Non
     """The answer of a command that is about the outcome: a rejected release is a failure."""
     failure = failure_of(document, known=release_document(document, created=created))
     if failure is not None:
+        session.output.explain(finding_lines(document))
         raise failure
     _result(session, document, created=created)
 
