@@ -7,22 +7,21 @@ The worker opens the file, sends its descriptor to the starter (`pipeline.format
 file does reaches the worker but that answer, whose size and shape are checked. An inspection always returns: what went wrong in
 the child is a finding, and `crashed` says that the file brought its reader down.
 
-Left to others: the limits themselves (`pipeline.formats.confine`), counting crashes per digest, what follows from a verdict.
+Left to others: the starter's process (`starter.py`), the limits themselves (`pipeline.formats.confine`), counting crashes per
+digest, what follows from a verdict.
 
 Rules
 * One child per file. It is reaped by its supervisor, the supervisor by the starter, the starter here.
 * After a child that crashed, the next one comes from a fresh starter: whoever probes memory addresses starts at nothing again.
 * The file is opened once, read-only; a name that is no regular file is an `OSError` of the caller.
+* What is not the file's doing (no starter can be started, or it was killed) is `SandboxUnavailable`, never a finding about the file.
 """
 
 import contextlib
 import os
 import select
 import signal
-import socket
 import stat
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -37,13 +36,13 @@ from pipeline.formats.limits import CHILD_DIED, MEMORY, OUTPUT, TIMEOUT, Limits
 from pipeline.formats.readers import READERS
 from pipeline.formats.recognise import Format
 from pipeline.formats.wire import ANSWER_MAX_BYTES, Answer, Garbled, Outcome, Request, Stop
+from workers.starter import CHILD_PROGRAM, SandboxUnavailable, Starter
 
-CHILD_PROGRAM: Final = (sys.executable, "-I", "-X", "utf8", "-m", "pipeline.formats.child")
-
-_ANSWER_GRACE_SECONDS: Final = 15  # for the starter's imports, and for the supervisor to end a child
+_ANSWER_GRACE_SECONDS: Final = 15  # for the supervisor to end a child
+_RETIRED_SECONDS: Final = 1  # a starter without children ends at once
 _CLOSE_GRACE_SECONDS: Final = 10
+_STARTERS_PER_REQUEST: Final = 5
 _READ_BYTES: Final = 256 << 10
-_ENVIRONMENT: Final = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}  # nothing of the worker's: it may hold secrets
 _DEFAULT_LIMITS: Final = Limits()
 
 
@@ -75,13 +74,13 @@ class Sandbox:
     def __init__(self, *, preload: bool = True, program: Sequence[str] = CHILD_PROGRAM) -> None:
         self._command = [*program, PRELOAD] if preload else list(program)
         self._lock = threading.Lock()
-        self._starter: _Starter | None = None
-        self._retired: list[_Starter] = []
+        self._starter: Starter | None = None
+        self._retired: list[Starter] = []
 
     def inspect(
         self, path: Path, *, declared: Declared | None = None, limits: Limits = _DEFAULT_LIMITS
     ) -> Inspection:
-        """Inspect the file at `path`. Raises `OSError` when it cannot be opened, or when no process can be started."""
+        """Inspect the file at `path`. Raises `OSError` when it cannot be opened, and `SandboxUnavailable`."""
         artifact = open_regular(path)
         try:
             return self.inspect_open(artifact, declared=declared, limits=limits)
@@ -97,10 +96,11 @@ class Sandbox:
         inspection = _judge(answer, limits, time.monotonic() - started)
         if inspection.crashed:
             self._retire(used)
+            used.has_ended(within_seconds=_RETIRED_SECONDS)
         return inspection
 
     def close(self, *, grace_seconds: float = _CLOSE_GRACE_SECONDS) -> None:
-        """End the starters. Inspections that still run in other threads have `grace_seconds`, then they end as crashed."""
+        """End the starters. Inspections that still run in other threads have `grace_seconds`, then `SandboxUnavailable`."""
         with self._lock:
             retired, self._retired = [*self._retired, *([self._starter] if self._starter else [])], []
             self._starter = None
@@ -113,7 +113,7 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self, artifact: int, request: Request) -> tuple[Answer, "_Starter"]:
+    def _ask(self, artifact: int, request: Request) -> tuple[Answer, Starter]:
         """Send the request and wait for the answer."""
         reading, writing = os.pipe()
         try:
@@ -122,79 +122,39 @@ class Sandbox:
             finally:
                 os.close(writing)
             deadline = time.monotonic() + request.limits.wall_seconds + _ANSWER_GRACE_SECONDS
-            return _answer(reading, deadline), starter
+            data = _read_all(reading, deadline)
+            if not data and starter.has_ended(within_seconds=_RETIRED_SECONDS):
+                raise SandboxUnavailable("the starter of inspections ended")
+            return _answer(data), starter
         finally:
             os.close(reading)  # a supervisor that still works on it ends then
 
-    def _send(self, request: Request, artifact: int, reply: int) -> "_Starter":
-        """Hand the request to the starter; one that another thread retired meanwhile, or that died, is replaced once."""
-        starter = self._living()
-        try:
-            starter.send(request, artifact, reply)
-        except ConnectionError:
-            self._retire(starter)
+    def _send(self, request: Request, artifact: int, reply: int) -> Starter:
+        """Hand the request to the starter; one that another thread retired meanwhile, or that died, is replaced."""
+        for _ in range(_STARTERS_PER_REQUEST):
             starter = self._living()
-            starter.send(request, artifact, reply)
-        return starter
+            try:
+                starter.send(request, artifact, reply)
+            except ConnectionError:
+                self._retire(starter)
+            else:
+                return starter
+        raise SandboxUnavailable("the starter of inspections ends again and again")
 
-    def _living(self) -> "_Starter":
+    def _living(self) -> Starter:
         with self._lock:
             self._retired = [starter for starter in self._retired if not starter.has_ended()]
             if self._starter is None:
-                self._starter = _Starter(self._command)
+                self._starter = Starter(self._command)
             return self._starter
 
-    def _retire(self, starter: "_Starter") -> None:
+    def _retire(self, starter: Starter) -> None:
         """Take no more children from it; those that it has may finish."""
         with self._lock:
             if self._starter is starter:
                 self._starter = None
                 starter.close()
                 self._retired.append(starter)
-
-
-class _Starter:
-    """The starter's process, and our end of its socket."""
-
-    def __init__(self, command: Sequence[str]) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._process = subprocess.Popen(
-                [*command, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env=_ENVIRONMENT,
-                cwd="/",
-                start_new_session=True,  # a terminal's Ctrl-C is for the worker to handle
-            )
-        self._socket = ours
-        self._sending = threading.Lock()
-
-    def send(self, request: Request, artifact: int, reply: int) -> None:
-        """Raises `ConnectionError` when the process is gone, or was told to end."""
-        with self._sending:
-            if self._socket.fileno() < 0:
-                raise BrokenPipeError
-            socket.send_fds(self._socket, [request.encode()], [artifact, reply])
-
-    def close(self) -> None:
-        """The process takes no more requests, and ends when those that it has are done."""
-        with self._sending:
-            self._socket.close()
-
-    def has_ended(self) -> bool:
-        """Whether the process is gone; reaps it."""
-        return self._process.poll() is not None
-
-    def end(self, grace_seconds: float) -> None:
-        """Close, and wait until the process is gone, with its supervisors (they die with it)."""
-        self.close()
-        try:
-            self._process.wait(timeout=grace_seconds)
-        except subprocess.TimeoutExpired:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
 
 
 def open_regular(path: Path) -> int:
@@ -206,8 +166,8 @@ def open_regular(path: Path) -> int:
     return fd
 
 
-def _answer(fd: int, deadline: float) -> Answer:
-    """The supervisor's bytes, all of them; none at all, or garbled ones, are an outcome too."""
+def _read_all(fd: int, deadline: float) -> bytes:
+    """What comes until the end of the stream, the deadline, or one byte too many."""
     data = bytearray()
     poll = select.poll()
     poll.register(fd, select.POLLIN)
@@ -216,8 +176,13 @@ def _answer(fd: int, deadline: float) -> Answer:
         data += part
         if not part or len(data) > ANSWER_MAX_BYTES:
             break
+    return bytes(data)
+
+
+def _answer(data: bytes) -> Answer:
+    """The supervisor's answer; bytes that are none are an outcome too."""
     with contextlib.suppress(Garbled):
-        return Answer.parse(bytes(data))
+        return Answer.parse(data)
     return Answer(Outcome(status=70, log=f"{len(data)} bytes that are no answer"))
 
 

@@ -30,6 +30,7 @@ from pipeline.formats.supervisor import ChildEnds, supervise
 from pipeline.formats.wire import Request
 
 PRELOAD: Final = "--preload"
+READY: Final = b"ready"  # the starter's only message: from here on it takes requests
 _FIRST_FREE_FD: Final = 6  # 0 to 2 standard, 3 the file, 4 the report, 5 the broker
 
 
@@ -39,6 +40,7 @@ def main(arguments: list[str]) -> None:
     if PRELOAD in arguments:
         _preload()
     with socket.socket(fileno=int(arguments[-1])) as requests:
+        requests.send(READY)
         serve(requests)
 
 

@@ -99,4 +99,6 @@ def _limit(values: dict[int, int]) -> None:
     for which, value in values.items():
         _, hard = resource.getrlimit(which)
         limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(which, (limit, limit))
+        # Over the soft limit of processor time comes SIGXCPU, which tells what happened; over the hard one SIGKILL.
+        is_time = which == resource.RLIMIT_CPU and limit == value
+        resource.setrlimit(which, (limit, limit + 1 if is_time and hard != limit else limit))

@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -106,8 +107,11 @@ def _fork_child(ends: ChildEnds, run_child: Callable[[ChildEnds], NoReturn]) -> 
             os.setpgid(0, 0)
             die_with_parent(parent)
             run_child(ends)
-        finally:
-            os._exit(70)  # EX_SOFTWARE: run_child ends the process itself
+        finally:  # EX_SOFTWARE: run_child ends the process itself, unless it was ended by an error
+            if sys.exc_info()[0] is not None:
+                traceback.print_exc()
+                sys.stderr.flush()
+            os._exit(70)
     return pid
 
 
