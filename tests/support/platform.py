@@ -259,7 +259,7 @@ class Platform:
         for file in self._opened:
             file.close()
         if error is not None:
-            print(self.log_text())
+            sys.stderr.write(self.log_text())
 
 
 def free_port() -> int:
