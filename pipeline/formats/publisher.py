@@ -7,6 +7,7 @@ Source: CertStrToName and CertNameToStr (Win32 API reference, "String value form
 """
 
 import re
+import unicodedata
 from collections import Counter
 from typing import Final
 
@@ -48,8 +49,11 @@ _SEPARATOR: Final = re.compile(r"[,;+\n]|$")
 MAX_CHARS: Final = 8192  # ST_Publisher
 
 
-def parse_publisher(text: str) -> Name | None:
-    """The name that a manifest's Publisher means; None when it is not a distinguished name."""
+Rdns = tuple[tuple[tuple[str, str | bytes], ...], ...]
+
+
+def parse_publisher(text: str) -> Rdns | None:
+    """The relative names that a manifest's Publisher is made of; None when it is not a distinguished name."""
     if len(text) > MAX_CHARS:
         return None
     rows: list[tuple[tuple[str, str | bytes], ...]] = []
@@ -68,7 +72,7 @@ def parse_publisher(text: str) -> Name | None:
         rows[-1:] = [(*rows[-1], pair)] if joined else [*rows[-1:], (pair,)]
         joined = separator[0] == "+"
         position = separator.end()
-    return Name(tuple(rows), b"") if rows else None
+    return tuple(rows) or None
 
 
 def _value(text: str, position: int) -> tuple[str, int]:
@@ -84,7 +88,7 @@ def _value(text: str, position: int) -> tuple[str, int]:
 def same_publisher(publisher: str, subject: Name) -> bool:
     """Whether the manifest's publisher and the certificate's subject have the same parts, in whichever order."""
     claimed = parse_publisher(publisher)
-    return claimed is not None and Counter(claimed.key) == Counter(subject.key)
+    return claimed is not None and _meaning(claimed) == _meaning(subject.rdns)
 
 
 def same_text(first: str, second: str) -> bool:
@@ -92,4 +96,15 @@ def same_text(first: str, second: str) -> bool:
     names = parse_publisher(first), parse_publisher(second)
     if names[0] is None or names[1] is None:
         return first == second
-    return Counter(names[0].key) == Counter(names[1].key)
+    return _meaning(names[0]) == _meaning(names[1])
+
+
+def _meaning(rdns: Rdns) -> Counter[frozenset[tuple[str, str | bytes]]]:
+    """Equal for names with the same parts; case and repeated spaces do not count."""
+    return Counter(frozenset((kind, _folded(value)) for kind, value in rdn) for rdn in rdns)
+
+
+def _folded(value: str | bytes) -> str | bytes:
+    if isinstance(value, bytes):
+        return value
+    return " ".join(unicodedata.normalize("NFKC", value).casefold().split())
