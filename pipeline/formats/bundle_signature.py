@@ -195,16 +195,38 @@ class _Budget:
             raise Unjudgeable(TOO_MUCH_NESTED, path)
 
 
-def verify_bundle(tree: FileTree, root: str = "") -> BundleSignature:
+def verify_bundle(tree: FileTree, root: str = "", *, whole: bool = True) -> BundleSignature:
     """Verify the bundle at `root` (path in the tree, no trailing slash; "" is the whole tree).
+
+    Without `whole` only the executable is verified, with Info.plist and the list of sealed files but not the files; what
+    would be `valid` is then `unverified`.
 
     Raises `Malformed` when there is no bundle, or its executable is missing or no executable; `Unjudgeable` at a limit. A
     damaged signature or seal raises nothing: it is a finding, and what else is known of the bundle stays known.
     """
-    return _verify(tree, root, _Budget(), depth=0)
+    if whole:
+        return _verify(tree, root, _Budget(), depth=0)
+    result, _ = _verify_executable(tree, root)
+    result.code.unverify("the app is too large to have each of its files checked here")
+    _settle(result)
+    return result
 
 
 def _verify(tree: FileTree, root: str, budget: _Budget, depth: int) -> BundleSignature:
+    result, seal_bytes = _verify_executable(tree, root)
+    seal = None
+    try:
+        seal = _check_seal(result, seal_bytes)
+    except Malformed as error:
+        result.code.fail(error.finding)
+    _check_root(result)
+    _check_nested(result, seal, budget, depth)
+    _settle(result)
+    return result
+
+
+def _verify_executable(tree: FileTree, root: str) -> tuple[BundleSignature, bytes | None]:
+    """Steps 1 and 2; with the seal's bytes."""
     bundle = find_bundle(tree, root)
     if bundle is None:
         raise Malformed(MALFORMED, f"{root or 'the bundle'} has no Info.plist")
@@ -226,15 +248,7 @@ def _verify(tree: FileTree, root: str, budget: _Budget, depth: int) -> BundleSig
             result.code = verify_code(content, info_plist=bundle.info_bytes, seal=seal_bytes, macho=macho)
         except Malformed as error:
             result.code.fail(error.finding)
-    seal = None
-    try:
-        seal = _check_seal(result, seal_bytes)
-    except Malformed as error:
-        result.code.fail(error.finding)
-    _check_root(result)
-    _check_nested(result, seal, budget, depth)
-    _settle(result)
-    return result
+    return result, seal_bytes
 
 
 def _read_seal(tree: FileTree, path: str) -> bytes:

@@ -65,9 +65,9 @@ class App:
         return self.signature.bundle.executable
 
 
-def read_app(tree: FileTree, root: str) -> App:
-    """The app at `root`; raises as `verify_bundle`."""
-    result = verify_bundle(tree, root)
+def read_app(tree: FileTree, root: str, *, whole: bool = True) -> App:
+    """The app at `root`; `whole` and errors as in `verify_bundle`."""
+    result = verify_bundle(tree, root, whole=whole)
     notarization, ticket_findings = _notarization(result)
     info = app_info(result.bundle.info)
     metadata = _metadata(info, result)
