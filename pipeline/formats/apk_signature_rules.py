@@ -9,9 +9,8 @@ from typing import Final
 from pipeline.formats.facts import Rule, Severity
 
 _RESIGN: Final = "Sign the APK again with apksigner, as the last step after zipalign."
-_REBUILD: Final = (
-    "Build the APK again and sign it with apksigner as the last step; change nothing afterwards."
-)
+_RESIGN_JAR: Final = "Sign it again as the last step: an APK with apksigner, an AAB with Gradle or jarsigner."
+_REBUILD_JAR: Final = "Build it again and sign it as the last step; change nothing afterwards."
 
 # The whole APK
 
@@ -222,14 +221,14 @@ V1_MANIFEST: Final = Rule(
     "jar.manifest",
     Severity.ERROR,
     "META-INF/MANIFEST.MF is damaged or does not fit the archive: {evidence}.",
-    _REBUILD,
+    _REBUILD_JAR,
     "JAR File Specification, Signed JAR File; AOSP apksig, V1SchemeVerifier",
 )
 V1_BLOCK: Final = Rule(
     "jar.signature-block",
     Severity.ERROR,
     "A signature block in META-INF cannot be used: {evidence}.",
-    _RESIGN,
+    _RESIGN_JAR,
     "AOSP apksig, JAR_SIG_PARSE_EXCEPTION, JAR_SIG_VERIFY_EXCEPTION, JAR_SIG_NO_SIGNERS",
 )
 V1_ALGORITHM: Final = Rule(
@@ -243,28 +242,28 @@ V1_DID_NOT_VERIFY: Final = Rule(
     "jar.signature",
     Severity.ERROR,
     "A signature in META-INF does not verify: {evidence}.",
-    _RESIGN,
+    _RESIGN_JAR,
     "AOSP apksig, JAR_SIG_DID_NOT_VERIFY",
 )
 V1_SIGNATURE_FILE: Final = Rule(
     "jar.signature-file",
     Severity.ERROR,
     "A signature file in META-INF does not agree with MANIFEST.MF: {evidence}.",
-    "MANIFEST.MF was changed after signing. " + _RESIGN,
+    "MANIFEST.MF was changed after signing. " + _RESIGN_JAR,
     "AOSP apksig, JAR_SIG_MANIFEST_SECTION_DIGEST_DID_NOT_VERIFY",
 )
 V1_ENTRY_CHANGED: Final = Rule(
     "jar.entry-changed",
     Severity.ERROR,
     "A file in the archive was changed after it was signed: {evidence}.",
-    _REBUILD,
+    _REBUILD_JAR,
     "AOSP apksig, JAR_SIG_ZIP_ENTRY_DIGEST_DID_NOT_VERIFY",
 )
 V1_ENTRY_UNSIGNED: Final = Rule(
     "jar.entry-unsigned",
     Severity.ERROR,
     "A file in the archive is not covered by the signature: {evidence}.",
-    "It was added after signing, or by another signer. " + _REBUILD,
+    "It was added after signing, or by another signer. " + _REBUILD_JAR,
     "AOSP apksig, JAR_SIG_NO_ZIP_ENTRY_DIGEST_IN_MANIFEST, JAR_SIG_ZIP_ENTRY_SIGNERS_MISMATCH",
 )
 V1_UNPROTECTED: Final = Rule(
@@ -278,7 +277,7 @@ V1_NO_FILE: Final = Rule(
     "jar.block-without-file",
     Severity.WARNING,
     "A signature block in META-INF has no signature file beside it and was passed over: {evidence}.",
-    _RESIGN,
+    _RESIGN_JAR,
     "AOSP apksig, JAR_SIG_MISSING_FILE",
 )
 V1_STRIPPABLE: Final = Rule(
@@ -292,7 +291,7 @@ V1_IGNORED: Final = Rule(
     "jar.signer-ignored",
     Severity.WARNING,
     "Android ignores one of the v1 signers: {evidence}.",
-    _RESIGN,
+    _RESIGN_JAR,
     "AOSP apksig, V1SchemeVerifier, ignored signers",
 )
 

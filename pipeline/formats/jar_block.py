@@ -38,8 +38,8 @@ class BlockRefused(Exception):
         self.evidence = evidence
 
 
-def signing_certificate(block: bytes, signature_file: bytes, sdks: tuple[int, int]) -> Certificate:
-    """The certificate whose key signed `signature_file`; raises `BlockRefused`."""
+def signed_by(block: bytes, signature_file: bytes, sdks: tuple[int, int]) -> tuple[Certificate, str]:
+    """The certificate whose key signed `signature_file`, and the digest it was signed with; raises `BlockRefused`."""
     try:
         signed = cms.parse(block, allow_trailing=True)
         signers = signed.signers[:1] if sdks[0] < ANDROID_7 else signed.signers
@@ -48,10 +48,10 @@ def signing_certificate(block: bytes, signature_file: bytes, sdks: tuple[int, in
         verified = [_verified(signed, signer, signature_file, sdks) for signer in signers]
     except Malformed as error:
         raise BlockRefused(rules.V1_BLOCK, error.finding.message) from error
-    first = next((certificate for certificate in verified if certificate is not None), None)
-    if first is None:
+    first = next((row for row in zip(verified, signers, strict=True) if row[0] is not None), None)
+    if first is None or first[0] is None:
         raise BlockRefused(rules.V1_DID_NOT_VERIFY, "the signature is not one over the .SF file by this key")
-    return first
+    return first[0], named_digest(first[1].signature_algorithm.oid) or first[1].digest or ""
 
 
 def _verified(

@@ -22,7 +22,7 @@ from pipeline.formats.apk_algorithms import ANDROID_7
 from pipeline.formats.apk_scheme import MAX_SIGNERS
 from pipeline.formats.certificate import Certificate
 from pipeline.formats.facts import Finding, FormatError, Malformed, Rule, Severity
-from pipeline.formats.jar_block import BlockRefused, signing_certificate
+from pipeline.formats.jar_block import BlockRefused, signed_by
 from pipeline.formats.jar_manifest import (
     MANIFEST,
     BadDigest,
@@ -49,6 +49,7 @@ class JarSigner:
     file: Entry
     content: bytes = b""
     certificate: Certificate | None = None
+    digest: str = ""  # hashlib's name of the algorithm that the .SF file was signed with
     names: frozenset[str] = frozenset()
     findings: list[Finding] = field(default_factory=list)
     ignored: bool = False
@@ -191,7 +192,7 @@ class JarSignature:
         block = self._archive.read(signer.block, BLOCK_MAX_BYTES)
         signer.content = self._archive.read(signer.file, MANIFEST_MAX_BYTES)
         try:
-            signer.certificate = signing_certificate(block, signer.content, sdks)
+            signer.certificate, signer.digest = signed_by(block, signer.content, sdks)
         except BlockRefused as refusal:
             signer.add(refusal.rule, refusal.evidence)
 
