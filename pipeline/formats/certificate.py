@@ -11,7 +11,7 @@ import hashlib
 import unicodedata
 import warnings
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
@@ -132,7 +132,12 @@ class Name:
 
     rdns: tuple[tuple[tuple[str, str | bytes], ...], ...]
     raw: bytes
-    key: NameKey
+    key: NameKey = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Once, as building chains compares names over and over.
+        key = tuple(frozenset((kind, _folded(value)) for kind, value in rdn) for rdn in self.rdns)
+        object.__setattr__(self, "key", key)
 
     def __str__(self) -> str:
         """RFC 4514: the last relative name first."""
@@ -275,8 +280,7 @@ def name(value: der.Element) -> Name:
             kind, text = _exactly(pair.expect(der.SEQUENCE).children(), 2)
             pairs.append((der.oid(kind), _text(text)))
         rdns.append(tuple(pairs))
-    key = tuple(frozenset((kind, _folded(text)) for kind, text in rdn) for rdn in rdns)
-    return Name(tuple(rdns), value.raw, key)
+    return Name(tuple(rdns), value.raw)
 
 
 def verify(

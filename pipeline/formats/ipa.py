@@ -90,6 +90,13 @@ NO_EXECUTABLE: Final = Rule(
     _EXPORT,
     "Apple, Information Property List: CFBundleExecutable",
 )
+NOT_MACHO: Final = Rule(
+    "ipa.executable-not-macho",
+    Severity.ERROR,
+    "The app's executable is not a Mach-O file, and nothing else runs on iOS: {evidence}.",
+    _EXPORT,
+    "Apple mach-o/loader.h",
+)
 UNSIGNED: Final = Rule(
     "ipa.unsigned",
     Severity.WARNING,
@@ -161,7 +168,7 @@ FOREIGN_EXTENSION: Final = Rule(
     "Apple, App Extension Programming Guide; installation fails with such an app",
 )
 RULES: Final = (
-    NO_APP, SEVERAL_APPS, NO_INFO_PLIST, MISSING_FIELD, MISSING_VERSION, WRONG_TYPE, NO_EXECUTABLE, UNSIGNED, NO_PROFILE, SIMULATOR,
+    NO_APP, SEVERAL_APPS, NO_INFO_PLIST, MISSING_FIELD, MISSING_VERSION, WRONG_TYPE, NO_EXECUTABLE, NOT_MACHO, UNSIGNED, NO_PROFILE, SIMULATOR,
     DEBUGGABLE, IDENTIFIER_MISMATCH, TEAM_MISMATCH, CERTIFICATE_NOT_IN_PROFILE, NOT_GRANTED, MIN_OS_MISMATCH, FOREIGN_EXTENSION,
 )  # fmt: skip
 
@@ -276,6 +283,7 @@ def _describe_signature(report: Report, signature: BundleSignature, info: InfoPl
         report.details["entitlements"] = plist.as_json(code.entitlements)
     macho = signature.macho
     if macho is None:
+        report.add(NOT_MACHO, info.executable or "")
         return
     report.metadata.archs = macho.archs
     report.details["archs"] = macho.archs

@@ -69,6 +69,12 @@ def test_an_authority_of_the_same_name_with_another_key_does_not_vouch() -> None
     assert judged(leaf, authority).trust is Trust.UNKNOWN_ROOT
 
 
+def test_a_genuine_authority_does_not_vouch_for_what_it_did_not_sign() -> None:
+    impostor = make_identity("Authority", ca=True, number=9)
+    leaf = make_identity("Signer", impostor, ekus=(CODE_SIGNING,), number=3)
+    assert judged(leaf, family().authority).trust is Trust.UNKNOWN_ROOT
+
+
 def test_of_two_authorities_with_one_name_the_right_one_is_found() -> None:
     other = make_identity("Authority", make_identity("Else", ca=True, number=9), ca=True, number=8)
     renewed = make_identity(

@@ -168,10 +168,12 @@ def test_attached_content_that_differs_from_the_file_is_refused() -> None:
     ],
 )
 @pytest.mark.parametrize("attributes", [True, False])
+@pytest.mark.parametrize("padding", ["pkcs1", "pss"])
 def test_weak_digests_count_only_where_the_policy_allows_them(
-    digest: str, digests: frozenset[str], fine: bool, attributes: bool
+    digest: str, digests: frozenset[str], fine: bool, attributes: bool, padding: str
 ) -> None:
-    recipe = Recipe(make_identity("RSA", kind="rsa"), digest=digest, signed_attributes=attributes)
+    signer = make_identity("RSA", kind="rsa")
+    recipe = Recipe(signer, digest=digest, padding=padding, signed_attributes=attributes)
     (problem,) = problems(signed_data(recipe), digests=digests)
     assert (problem is None) is fine
 

@@ -109,6 +109,22 @@ def test_a_long_string_that_many_references_share_counts_each_time() -> None:
     assert caught.value.finding.rule == "plist.bomb"
 
 
+def test_a_list_that_holds_itself_is_told_from_one_that_is_deep() -> None:
+    with pytest.raises(Malformed, match="object 1 holds itself"):
+        plist.load(binary([b"\xa1\x01", b"\xa1\x02", b"\xa1\x01"]))
+
+
+def test_levels_count_below_a_shared_part_too() -> None:
+    tower = [bytes([0xA1, level + 2]) for level in range(40)]
+    shallow = binary([b"\xa1\x01", *tower, b"\x08"])
+    assert plist.load(shallow)
+    # The tower is seen first at the top, then once more at the end of a second tower.
+    second = [bytes([0xA1, 43 + level]) for level in range(39)]
+    deep = binary([b"\xa2\x01\x2a", *tower, b"\x08", *second, b"\xa1\x01"])
+    with pytest.raises(Malformed, match="more than 64 levels"):
+        plist.load(deep)
+
+
 def test_an_uid_of_a_keyed_archive_is_its_number() -> None:
     assert plist.load(plistlib.dumps({"a": plistlib.UID(7)}, fmt=plistlib.FMT_BINARY)) == {"a": 7}
 

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.formats import provisioning
+from pipeline.formats.certificate import certificate
+from pipeline.formats.chain import Root, Roots
 from pipeline.formats.facts import Severity, SignatureStatus, Trust, Verdict
 from tests.support.build_cms import family, make_identity
 from tests.support.build_ipa import PROFILE, profile, without
@@ -75,9 +77,22 @@ def test_a_profile_that_somebody_else_signed_is_intact_but_not_apples() -> None:
         assert report.verdict is Verdict.ACCEPTED
 
 
-def test_a_certificate_of_apples_that_is_not_for_profiles_does_not_make_one_trusted() -> None:
-    marked = make_identity("Fake", family().root, markers=(("1.2.840.113635.100.6.2.2.1", False),), number=7)
-    assert judged(provisioning.read, profile(signer=marked)).signature.trust is Trust.UNKNOWN_ROOT
+@pytest.mark.parametrize(
+    ("marker", "trust"),
+    [
+        ("1.2.840.113635.100.6.2.2.1", Trust.TRUSTED),
+        ("1.2.840.113635.100.4.11", Trust.TRUSTED),
+        ("1.2.840.113635.100.6.1.4", Trust.UNKNOWN_ROOT),  # a developer's certificate is from Apple too
+    ],
+)
+def test_of_apples_certificates_only_those_for_profiles_make_one_trusted(
+    marker: str, trust: Trust, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nobody but Apple can sign below Apple's roots, so another root stands in for them.
+    ours = Roots([Root(certificate(family().root.der))])
+    monkeypatch.setattr(provisioning, "apple_roots", lambda: ours)
+    signer = make_identity("Profiles", family().root, markers=((marker, False),), number=7)
+    assert judged(provisioning.read, profile(signer=signer)).signature.trust is trust
 
 
 def test_a_changed_profile_is_rejected() -> None:
