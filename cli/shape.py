@@ -289,8 +289,9 @@ class Object:
                 for key, known in self.fields.items()
             },
         }
-        if self.rules:
-            row["allOf"] = [dict(rule.schema) for rule in self.rules if rule.schema]
+        said = [dict(rule.schema) for rule in self.rules if rule.schema]
+        if said:
+            row["allOf"] = said
         return row
 
 
