@@ -72,7 +72,7 @@ def test_a_worker_killed_at_any_point_changes_nothing(tmp_path: Path, point: str
         platform.start("up")
         answer = platform.publish(release(tmp_path / "project"))
         assert answer.code == 0, answer
-        assert "child_died" in platform.log_text(), "the worker was killed"
+        assert platform.logged("child_died") == 1, "the worker was killed"
         assert_published_once(platform)
 
 
@@ -81,7 +81,7 @@ def test_the_api_killed_in_the_middle_of_an_upload_goes_on_from_there(tmp_path: 
         platform.start("up")
         answer = platform.publish(release(tmp_path / "project", LARGE))
         assert answer.code == 0, answer
-        assert platform.log_text().count("child_died") == 2
+        assert platform.logged("child_died") == 2
         assert_published_once(platform, [LARGE])
 
 
@@ -171,7 +171,7 @@ def test_a_stopped_worker_is_overtaken_and_fenced_off(tmp_path: Path):
         assert client.returncode == 0, (out, err)
         sleeper.send_signal(signal.SIGCONT)
         platform.until(
-            lambda: "job_fenced" in platform.log_text(), 20, "the sleeper notices that it was overtaken"
+            lambda: platform.logged("job_fenced"), 20, "the sleeper notices that it was overtaken"
         )
         assert_published_once(platform)
 

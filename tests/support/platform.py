@@ -228,6 +228,10 @@ class Platform:
             time.sleep(0.05)
         raise AssertionError(f"not within {seconds} s: {what}\n{self.log_text()}")
 
+    def logged(self, event: str) -> int:
+        """How often an event stands in the processes' logs."""
+        return sum(path.read_text(errors="replace").count(f'"event": "{event}"') for path in self.logs.iterdir())
+
     def log_text(self) -> str:
         """The ends of all processes' logs."""
         return "\n".join(
