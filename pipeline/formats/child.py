@@ -13,7 +13,7 @@ Left to others: the limits (`confine.py`), who asks and what the answer means (`
 """
 
 import contextlib
-import gc
+import importlib
 import os
 import signal
 import socket
@@ -23,7 +23,6 @@ from typing import Final, NoReturn
 from pipeline.formats import confine, helper, wire
 from pipeline.formats.inspect import inspect
 from pipeline.formats.processes import die_with_parent
-from pipeline.formats.readers import READERS
 from pipeline.formats.recognise import recognise
 from pipeline.formats.source import Source
 from pipeline.formats.supervisor import ChildEnds, supervise
@@ -38,21 +37,10 @@ def main(arguments: list[str]) -> None:
     """The starter. `arguments`: perhaps `--preload`, then the number of the socket's descriptor."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides when to end; its socket closes then
     if PRELOAD in arguments:
-        _preload()
+        importlib.import_module("pipeline.formats.preload").preload()  # only here: its imports are the point
     with socket.socket(fileno=int(arguments[-1])) as requests:
         requests.send(READY)
         serve(requests)
-
-
-def _preload() -> None:
-    for reader in READERS.values():
-        if reader.exists:
-            with contextlib.suppress(
-                ImportError
-            ):  # a library is missing: only its format suffers, and says so
-                reader.load()
-    gc.collect()
-    gc.freeze()  # what is here now stays: do not copy its pages into each child for counting
 
 
 def serve(requests: socket.socket) -> None:

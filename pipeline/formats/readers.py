@@ -6,10 +6,12 @@ A row may stand here before its module does; such a format is recognised and end
 Left to others: which format a file has (`recognise.py`).
 """
 
+import contextlib
 import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Final, cast
 
 from pipeline.formats.facts import Report
@@ -34,7 +36,16 @@ class Reader:
 
     def load(self) -> Callable[[Source], Report]:
         """Its `read`. Raises `ModuleNotFoundError` where the module, or a library it needs, is not installed."""
-        return cast("Callable[[Source], Report]", importlib.import_module(f"{_PACKAGE}.{self.module}").read)
+        return cast("Callable[[Source], Report]", self._import().read)
+
+    def preload(self) -> None:
+        """Import it now; where a library is missing nothing happens yet: its format will say so when it is met."""
+        if self.exists:
+            with contextlib.suppress(ImportError):
+                self._import()
+
+    def _import(self) -> ModuleType:
+        return importlib.import_module(f"{_PACKAGE}.{self.module}")
 
 
 READERS: Final[dict[Format, Reader]] = {
