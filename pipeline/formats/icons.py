@@ -67,8 +67,7 @@ def to_png(data: bytes) -> bytes | None:
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            image = _decode(data)
-            return None if image is None else _encode(image)
+            return _encode(_decode(data))
         except _DAMAGE:
             return None
 
@@ -81,15 +80,13 @@ def add_icon(report: Report, data: bytes, name: str) -> bool:
     return report.icon is not None
 
 
-def _decode(data: bytes) -> Image.Image | None:
-    """The picture, fully loaded, or None when it is too large."""
+def _decode(data: bytes) -> Image.Image:
+    """The picture, fully loaded; one that is too large is a DecompressionBombWarning, which is an error here."""
     is_cgbi = data.startswith(_PNG) and data[12:16] == b"CgBI"
     Image.MAX_IMAGE_PIXELS = (
         PIXELS_MAX  # also for pictures inside containers, whose size the container does not tell
     )
     image = Image.open(io.BytesIO(_plain_png(data) if is_cgbi else data), formats=_FORMATS)
-    if image.width * image.height > PIXELS_MAX:
-        return None
     image.load()
     if is_cgbi:
         return _true_colours(image)
