@@ -133,7 +133,7 @@ def check_name(report: Report, declared: Declared) -> None:
 
 def check_format(report: Report, declared: Declared, recognised: Format) -> None:
     """The content has to be what the name's ending, and a declared format, promise."""
-    if declared.format is not None and declared.format != recognised:
+    if declared.format is not None and not _means(declared.format, recognised):
         report.add(WRONG_FORMAT, f"declared as {declared.format}, recognised as {recognised}")
     promise = _promise(declared.filename or "")
     if promise is None or declared.platform == Platform.ANY:
@@ -164,6 +164,12 @@ def check_arch(report: Report, declared: Declared) -> None:
         fits = wanted in found or (bool(found & _UNIVERSAL) and wanted in _MACOS_BOTH)
     if not fits:
         report.add(WRONG_ARCH, f"declared {declared.arch}, found {_listed(report.metadata.archs)}")
+
+
+def _means(declared_format: str, recognised: Format) -> bool:
+    """A format may be declared by its own name, or by the ending that files of it have (`exe`, `tar.gz`)."""
+    name = declared_format.lower()
+    return name == recognised or recognised in _PROMISES.get(f".{name}", ())
 
 
 def _promise(filename: str) -> tuple[str, frozenset[Format]] | None:

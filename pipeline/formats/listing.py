@@ -23,7 +23,7 @@ else:
 
 MAX_NAMES: Final = 100_000  # an .app with all its resources has some 10,000
 MAX_DIRECTORY_BYTES: Final = 16 << 20
-MAX_TAR_BYTES: Final = 64 << 20  # unpacked; what tells a source distribution stands near its start
+MAX_TAR_BYTES: Final = 32 << 20  # unpacked; what tells a source distribution stands near its start
 MAX_TAR_NAMES: Final = 5_000
 LZMA_MEMORY_BYTES: Final = 160 << 20  # xz -9 needs 65 MiB
 

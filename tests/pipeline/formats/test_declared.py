@@ -77,6 +77,22 @@ def test_a_declared_format_has_to_be_the_recognised_one() -> None:
 
 
 @pytest.mark.parametrize(
+    ("declared", "recognised"),
+    [
+        ("exe", Format.PE),
+        ("APPX", Format.MSIX),
+        ("tar.gz", Format.SDIST),
+        ("zip", Format.APP_ZIP),
+        ("pe", Format.PE),
+    ],
+)
+def test_a_format_may_be_declared_by_the_ending_of_its_files(declared: str, recognised: Format) -> None:
+    report = Report(recognised)
+    check_format(report, Declared(format=declared), recognised)
+    assert rules(report) == []
+
+
+@pytest.mark.parametrize(
     ("declared", "found", "fits"),
     [
         ("android", "android", True),
