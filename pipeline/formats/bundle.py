@@ -81,13 +81,17 @@ class FileTree(ABC):
     def _sorted(self) -> list[str]:
         return sorted(self.members)
 
+    @cached_property
+    def _sorted_folders(self) -> list[str]:
+        return sorted(self.folders)
+
     def below(self, folder: str) -> Iterator[str]:
         """Paths of all members in `folder` and its folders, sorted; of all there are for ""."""
-        prefix = f"{folder}/" if folder else ""
-        for index in range(bisect.bisect_left(self._sorted, prefix), len(self._sorted)):
-            if not self._sorted[index].startswith(prefix):
-                return
-            yield self._sorted[index]
+        return _with_prefix(self._sorted, folder)
+
+    def folders_below(self, folder: str) -> Iterator[str]:
+        """All folders in `folder` and its folders, sorted."""
+        return _with_prefix(self._sorted_folders, folder)
 
 
 class ZipTree(FileTree):
@@ -182,10 +186,7 @@ def find_bundle(tree: FileTree, root: str) -> Bundle | None:
 
 def bundle_roots(tree: FileTree, under: str) -> Iterator[str]:
     """Folders below `under` whose names say that they are bundles, each once, outer ones first."""
-    prefix = f"{under}/" if under else ""
-    for folder in sorted(tree.folders):
-        if folder.startswith(prefix) and folder.endswith(BUNDLE_SUFFIXES):
-            yield folder
+    return (folder for folder in tree.folders_below(under) if folder.endswith(BUNDLE_SUFFIXES))
 
 
 def resolve(tree: FileTree, path: str) -> str | None:
@@ -234,6 +235,14 @@ def nfc(text: str) -> str:
 def join(folder: str, name: str) -> str:
     """`folder/name`; an empty folder is the tree itself."""
     return f"{folder}/{name}" if folder else name
+
+
+def _with_prefix(paths: list[str], folder: str) -> Iterator[str]:
+    prefix = f"{folder}/" if folder else ""
+    for index in range(bisect.bisect_left(paths, prefix), len(paths)):
+        if not paths[index].startswith(prefix):
+            return
+        yield paths[index]
 
 
 def _refuse_paths_through_links(members: Mapping[str, Member]) -> None:

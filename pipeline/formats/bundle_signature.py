@@ -24,10 +24,19 @@ is an error in a signed bundle and a warning in an unsigned one. Depth and numbe
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from pipeline.formats.bundle import MALFORMED, Bundle, FileTree, bundle_roots, find_bundle, join, resolve
+from pipeline.formats.bundle import (
+    MALFORMED,
+    Bundle,
+    FileTree,
+    bundle_roots,
+    find_bundle,
+    join,
+    resolve,
+    resolve_folder,
+)
 from pipeline.formats.codesign import CodeSignature, verify_code
 from pipeline.formats.facts import Malformed, Rule, Severity, SignatureStatus, Trust, Unjudgeable
 from pipeline.formats.macho import MachO, is_macho, read_macho
@@ -319,37 +328,51 @@ def _check_nested(result: BundleSignature, seal: Seal | None, budget: _Budget, d
     """Step 5. Nested code of nested code is verified with it, and counted here."""
     signed = result.code.status is not SignatureStatus.UNSIGNED
     rows = {} if seal is None else {row.path: row for row in seal.files.values() if row.nested}
-    for path in _nested_paths(result.bundle, rows):
+    for path, row in _nested_code(result.bundle, rows):
         budget.spend(path)
         if depth >= MAX_DEPTH:
             raise Unjudgeable(TOO_MUCH_NESTED, path)
-        relative = path[len(result.bundle.contents) + 1 :] if result.bundle.contents else path
         inner, below = _verify_nested(result.bundle.tree, path, budget, depth)
         result.nested.append(NestedCode(path, inner))
         result.nested += below
-        problem = _nested_problem(inner, rows.get(relative))
+        problem = _nested_problem(inner, row)
         if problem is not None:
-            rule = NESTED_INVALID if signed else NESTED_STALE
-            result.code.add(rule, f"{path}: {problem}")
-        elif (row := rows.get(relative)) is not None:
+            result.code.add(NESTED_INVALID if signed else NESTED_STALE, f"{path}: {problem}")
+        elif row is not None:
             _check_identity(result.code, inner, row, path)
 
 
-def _nested_paths(bundle: Bundle, rows: dict[str, SealedFile]) -> Iterator[str]:
-    """What the seal calls nested, and bundles and libraries in the places for code; other versions of a framework too."""
-    contents = bundle.contents
-    seen = [join(contents, relative) for relative in rows]
-    yield from (path for path in seen if path in bundle.tree.folders or path in bundle.tree.members)
-    covered = set(seen)
-    for root in bundle_roots(bundle.tree, contents):
+def _nested_code(bundle: Bundle, rows: dict[str, SealedFile]) -> Iterator[tuple[str, SealedFile | None]]:
+    """What the seal calls nested, with its row; bundles and libraries in the places for code; other versions of a framework."""
+    contents, tree = bundle.contents, bundle.tree
+    covered: set[str] = set()
+    for relative, row in rows.items():
+        path = join(contents, relative)
+        covered.add(path)
+        if path in tree.folders or path in tree.members:
+            yield path, row
+            yield from ((version, replace(row, cdhash=None)) for version in _other_versions(tree, path))
+    for root in bundle_roots(tree, contents):
         relative = root[len(contents) + 1 :] if contents else root
         if _CODE_PLACES.match(relative) and not _is_below(root, covered):
             covered.add(root)
-            if find_bundle(bundle.tree, root) is not None:
-                yield root
-    for path in bundle.tree.below(contents):
+            if find_bundle(tree, root) is not None:
+                yield root, None
+                yield from ((version, None) for version in _other_versions(tree, root))
+    for path in tree.below(contents):
         relative = path[len(contents) + 1 :] if contents else path
         if path.endswith(".dylib") and _CODE_PLACES.match(relative) and not _is_below(path, covered):
+            yield path, None
+
+
+def _other_versions(tree: FileTree, root: str) -> Iterator[str]:
+    """Versions of the framework at `root` that are not the current one."""
+    versions = join(root, "Versions")
+    if versions not in tree.folders:
+        return
+    current = resolve_folder(tree, join(versions, "Current"))
+    for path in tree.folders_below(versions):
+        if posixpath.dirname(path) == versions and path != current:
             yield path
 
 

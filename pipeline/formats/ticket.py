@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from pipeline.formats import der
 from pipeline.formats.certificate import Algorithm, Certificate, certificate, rfc3339, verify
-from pipeline.formats.chain import judge
+from pipeline.formats.chain import Roots, judge
 from pipeline.formats.facts import Finding, Malformed, Rule, Severity, Trust
 from pipeline.formats.roots import apple_roots
 
@@ -90,8 +90,8 @@ def find_ticket(data: bytes) -> bytes | None:
     return data[8:] if data[8:12] == MAGIC else None  # a blob has its own magic and length first
 
 
-def read_ticket(data: bytes) -> Ticket:
-    """Parse and verify; raises `Malformed` for what is no ticket at all."""
+def read_ticket(data: bytes, *, roots: Roots | None = None) -> Ticket:
+    """Parse and verify; raises `Malformed` for what is no ticket at all. `roots` are Apple's unless told otherwise."""
     try:
         magic, _, _, certificates_bytes, body_bytes = _HEADER.unpack_from(data)
         body_at = _HEADER.size + certificates_bytes
@@ -108,11 +108,19 @@ def read_ticket(data: bytes) -> Ticket:
     return Ticket(
         cdhashes=frozenset(data[start + 1 : start + 1 + _CDHASH_BYTES].hex() for start in rows),
         issued_at=issued_at,
-        problem=_problem(data[_HEADER.size : body_at], data[:signature_at], data[signature_at:], issued_at),
+        problem=_problem(
+            data[_HEADER.size : body_at],
+            data[:signature_at],
+            data[signature_at:],
+            issued_at,
+            roots or apple_roots(),
+        ),
     )
 
 
-def _problem(certificates: bytes, signed: bytes, signature: bytes, issued_at: datetime | None) -> str | None:
+def _problem(
+    certificates: bytes, signed: bytes, signature: bytes, issued_at: datetime | None, roots: Roots
+) -> str | None:
     try:
         rows = der.single(certificates).expect(der.SEQUENCE).children()[:_MAX_CERTIFICATES]
         pool: list[Certificate] = [certificate(row.raw) for row in rows]
@@ -124,17 +132,19 @@ def _problem(certificates: bytes, signed: bytes, signature: bytes, issued_at: da
     problem = verify(pool[0].public_key, _ECDSA_SHA256, value, signed, digest="sha256")
     if problem is not None:
         return problem
-    chain = judge(pool[0], pool[1:], apple_roots(), leaf_any=[_LEAF_MARKER], at=issued_at)
+    chain = judge(pool[0], pool[1:], roots, leaf_any=[_LEAF_MARKER], at=issued_at)
     return None if chain.trust is Trust.TRUSTED else chain.reason
 
 
-def judge_ticket(data: bytes, code: Mapping[str, Collection[str]]) -> tuple[Notarization, list[Finding]]:
+def judge_ticket(
+    data: bytes, code: Mapping[str, Collection[str]], *, roots: Roots | None = None
+) -> tuple[Notarization, list[Finding]]:
     """Hold a ticket against code; returns the result and the findings, if any.
 
     `code` says for each piece and architecture by which cdhashes (hex, one for each digest algorithm) it may be known.
     """
     try:
-        ticket = read_ticket(data)
+        ticket = read_ticket(data, roots=roots)
     except Malformed as error:
         return Notarization("invalid"), [error.finding]
     result = Notarization("notarized", ticket.issued_at, len(ticket.cdhashes))
