@@ -12,7 +12,7 @@ from api.bodies import NewArtifact, NewAttachment, NewRelease, Rerun, Revocation
 from api.changes import Changes
 from api.paging import LIMIT_DEFAULT, limit_of, page
 from api.services import AnyRequest, Services
-from pipeline import apps, release
+from pipeline import apps, draft, release
 from pipeline.errors import DigestMismatch, NotFound
 from pipeline.operation import Operation
 from pipeline.values import Platform
@@ -30,7 +30,7 @@ def open_release(
     request: AnyRequest, services: Services, slug: str, data: NewRelease
 ) -> Response[dict[str, Any]]:
     with services.writing(request) as operation:
-        row, new = release.open_release(
+        row, new = draft.open_release(
             operation,
             slug,
             version=data.version,
@@ -120,10 +120,10 @@ def add_artifact(
     request: AnyRequest, services: Services, release_id: str, data: NewArtifact
 ) -> Response[dict[str, Any]]:
     with services.writing(request) as operation:
-        row, new = release.add_artifact(
+        row, new = draft.add_artifact(
             operation,
             release_id,
-            release.NewArtifact(
+            draft.NewArtifact(
                 platform=data.platform,
                 filename=data.filename,
                 upload_id=data.upload_id,
@@ -166,10 +166,10 @@ def add_attachment(
     request: AnyRequest, services: Services, release_id: str, data: NewAttachment
 ) -> Response[dict[str, Any]]:
     with services.writing(request) as operation:
-        row, new = release.add_artifact(
+        row, new = draft.add_artifact(
             operation,
             release_id,
-            release.NewArtifact(
+            draft.NewArtifact(
                 platform=Platform.ANY,
                 filename=data.filename,
                 upload_id=data.upload_id,
@@ -189,9 +189,7 @@ def add_attachment(
 )
 def remove_artifact(request: AnyRequest, services: Services, release_id: str, artifact_id: str) -> None:
     with services.writing(request) as operation:
-        spare = release.remove_artifact(operation, release_id, artifact_id)
-    if spare is not None:
-        services.quarantine.drop_files(spare)
+        draft.remove_artifact(operation, release_id, artifact_id)
 
 
 @delete(
@@ -199,9 +197,7 @@ def remove_artifact(request: AnyRequest, services: Services, release_id: str, ar
 )
 def discard_release(request: AnyRequest, services: Services, release_id: str) -> None:
     with services.writing(request) as operation:
-        spare = release.discard(operation, release_id)
-    for upload_id in spare:
-        services.quarantine.drop_files(upload_id)
+        draft.discard(operation, release_id)
 
 
 @post(

@@ -1,7 +1,7 @@
 """What handlers need, built once in `app.py`, and the frame in which they call the domain.
 
     with services.reading(request) as operation: …
-    with services.writing(request) as operation: …     committed at its end, then the new jobs are rung for
+    with services.writing(request) as operation: …     committed at its end, then new jobs are rung for
 
 Both find out who acts first, inside the same transaction. A token comes in the Authorization header; a page or a download may come
 with the cookie of a browser's session instead (`cookie=True`), which the JSON API never believes.
@@ -102,6 +102,8 @@ class Services:
             yield operation
         for job_id in operation.ring:
             self.ring(job_id)
+        for upload_id in operation.spare:
+            self.quarantine.drop_files(upload_id)
 
     def actor(self, request: AnyRequest) -> Actor:
         """Who acts, for handlers that open their transactions themselves."""

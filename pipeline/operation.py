@@ -1,7 +1,7 @@
 """One operation of the domain: who acts, when, in which transaction, under which correlation id.
 
-Every function that changes something takes an `Operation` first. `ring` gathers the jobs that it created; whoever opened the
-transaction rings for them after the commit, never before.
+Every function that changes something takes an `Operation` first. `ring` gathers the jobs that it created, `spare` the uploads whose
+bytes nobody needs any more; whoever opened the transaction rings, and lets go, after the commit, never before.
 """
 
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ class Operation:
     now: datetime
     correlation_id: str = ""
     ring: list[str] = field(default_factory=list)
+    spare: list[str] = field(default_factory=list)
 
     def require(self, right: Right, *, app: str | None = None, channel: str | None = None) -> None:
         """Raises `Unauthorized` or `Forbidden` when the actor lacks the right."""
