@@ -17,6 +17,7 @@ from pipeline.formats.facts import Report, SignatureStatus, Trust, Verdict
 from pipeline.formats.macho import read_macho
 from tests.support import build_ipa as build
 from tests.support.build_ipa import APP, INFO, PROFILE, app_files, without
+from tests.support.build_zip import Member, build_zip
 from tests.support.fixtures import fixture, index
 from tests.support.judged import judged, judged_row, rules_of
 
@@ -278,6 +279,21 @@ def test_rights_are_granted_as_apples_devices_match_them(
     claimed: dict[str, Any], granted: dict[str, Any], excess: list[str]
 ) -> None:
     assert not_granted(claimed, granted) == excess
+
+
+@pytest.mark.parametrize("path", [f"{APP}/picture.bin", "Symbols/a.symbols"])
+def test_a_damaged_member_is_found_also_where_no_signature_covers_it(path: str) -> None:
+    members = [Member(name, content) for name, content in app_files().items()]
+    whole = build_zip(*members, Member(path, b"some picture"))
+    assert judged(ipa.read, whole).verdict is Verdict.ACCEPTED
+    report = judged(ipa.read, whole.replace(b"some picture", b"same picture"))
+    assert report.verdict is Verdict.REJECTED
+    assert "zip.corrupt-member" in rules_of(report)
+
+
+def test_what_is_too_much_to_unpack_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ipa, "UNPACKED_MAX_BYTES", 10)
+    assert "ipa.not-unpacked" in rules_of(read(app_files() | {f"{APP}/large.bin": bytes(11)}))
 
 
 def test_a_development_build_is_called_debuggable() -> None:
