@@ -8,14 +8,12 @@ import sys
 import threading
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+import structlog
+
+from workers.queue import open_bell
 
 
 def main(role: str, url: str, data_dir: str, *job_ids: str) -> None:
-    import structlog
-
-    from workers.queue import open_bell
-
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     bell = open_bell(url or None, data_dir=Path(data_dir))
     if role == "ring":
@@ -35,5 +33,4 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(REPOSITORY))
     main(*sys.argv[1:])

@@ -1,7 +1,6 @@
 """Bells to be tested: where each kind lives, how to break it, and an ear that remembers what it heard."""
 
 import contextlib
-import os
 import signal
 import sqlite3
 import subprocess
@@ -18,6 +17,7 @@ import redis
 
 from tests.support import bell_process
 from tests.support.brokers import Server
+from tests.support.fixtures import REPOSITORY
 from workers.bell import GRACE_SECONDS, Bell
 from workers.queue import QUEUE_FILE, open_bell
 
@@ -174,9 +174,9 @@ def rings_until_heard(bell: Bell, ear: Ear, job_id: str) -> None:
 def process(role: str, place: Place, *job_ids: str) -> "subprocess.Popen[str]":
     """One side of the bell in another process; its output lines are read from `stdout`."""
     return subprocess.Popen(
-        [sys.executable, bell_process.__file__, role, place.url or "", str(place.data_dir), *job_ids],
+        [sys.executable, "-m", bell_process.__name__, role, place.url or "", str(place.data_dir), *job_ids],
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=REPOSITORY,
     )

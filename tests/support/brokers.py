@@ -19,6 +19,8 @@ import pika
 import pytest
 import redis
 
+from tests.support.fixtures import missing
+
 START_SECONDS: Final = 90.0
 STOP_SECONDS: Final = 20.0
 RABBITMQ_SCRIPT: Final = Path(
@@ -88,7 +90,7 @@ class Server:
 
 @contextmanager
 def redis_server(folder: Path) -> Iterator[Server]:
-    program = shutil.which("redis-server") or _missing("redis-server")
+    program = shutil.which("redis-server") or _not_installed("redis-server")
     port = free_port()
     command = [program, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
     url = f"redis://127.0.0.1:{port}/0"
@@ -107,9 +109,9 @@ def redis_server(folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def rabbitmq_server(folder: Path) -> Iterator[Server]:
-    epmd = shutil.which("epmd") or _missing("rabbitmq-server")
+    epmd = shutil.which("epmd") or _not_installed("rabbitmq-server")
     if not RABBITMQ_SCRIPT.is_file():
-        _missing("rabbitmq-server")
+        _not_installed("rabbitmq-server")
     port, dist_port, epmd_port = free_port(), free_port(), free_port()
     plugins, settings = folder / "enabled_plugins", folder / "rabbitmq.conf"
     plugins.write_text("[].\n")
@@ -155,8 +157,5 @@ def free_port() -> int:
         return port
 
 
-def _missing(package: str) -> NoReturn:
-    reason = f"{package} is not installed (apt-get install {package})"
-    if os.environ.get("DIST_REQUIRE_ALL") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
+def _not_installed(package: str) -> NoReturn:
+    missing(f"{package} is not installed (apt-get install {package})")

@@ -2,6 +2,7 @@
 
 They lie beside the repository in `../shared/fixtures`, or where `DIST_FIXTURES` points. Elsewhere a test that needs them is
 skipped with a reason; with `DIST_REQUIRE_ALL=1` it fails instead, so that a complete run cannot be mistaken for a partial one.
+`DIST_FIXTURES=none` says that they are not to be had: then such a test is skipped in any case.
 """
 
 import json
@@ -19,7 +20,7 @@ def fixture(path: str) -> Path:
     """The fixture at `path`, which is relative to the folder (`apk/app.apk`)."""
     found = _folder() / path
     if not found.is_file():
-        missing(f"fixture {path} is not there: {found}")
+        _missing_fixtures(f"fixture {path} is not there: {found}")
     return found
 
 
@@ -46,7 +47,7 @@ def require_index() -> list[dict[str, Any]]:
     try:
         return _index()
     except FileNotFoundError as error:
-        missing(f"no index of fixtures: {error.filename}")
+        _missing_fixtures(f"no index of fixtures: {error.filename}")
 
 
 @cache
@@ -58,6 +59,12 @@ def _index() -> list[dict[str, Any]]:
 def _folder() -> Path:
     told = os.environ.get("DIST_FIXTURES")
     return Path(told) if told else REPOSITORY.parent / "shared" / "fixtures"
+
+
+def _missing_fixtures(reason: str) -> NoReturn:
+    if os.environ.get("DIST_FIXTURES") == "none":
+        pytest.skip(reason)
+    missing(reason)
 
 
 def missing(reason: str) -> NoReturn:
