@@ -139,41 +139,56 @@ def _plain(source: Source) -> Iterator[bytes]:
                 out = data if decoder is None else decoder.decompress(data, _PIECE_BYTES)
             except (zlib.error, OSError, EOFError, lzma.LZMAError, zstd.ZstdError):
                 return
-            left -= len(out)
-            yield out
-            data = b""
+            if out:
+                left -= len(out)
+                yield out
             if decoder is None or not out:
                 break
+            data = b""
+
+
+class _Stream:
+    """Pieces of any size, taken in sizes that are asked for."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._held = b""
+
+    def take(self, size: int) -> bytes:
+        """The next `size` bytes; fewer at the end."""
+        while len(self._held) < size and (piece := next(self._pieces, None)) is not None:
+            self._held += piece
+        taken, self._held = self._held[:size], self._held[size:]
+        return taken
+
+    def skip(self, size: int) -> None:
+        """Go on behind the next `size` bytes, holding no more than one piece of them."""
+        while size > len(self._held):
+            size -= len(self._held)
+            self._held = next(self._pieces, b"")
+            if not self._held:
+                return
+        self._held = self._held[size:]
 
 
 def tar_names(source: Source) -> list[str] | None:
     """The first names of a tar archive, compressed or not; None when it is none. Only headers with a right checksum count."""
+    stream = _Stream(_plain(source))
+    block = stream.take(_TAR_BLOCK_BYTES)
+    if _tar_size(block) is None:
+        return None
     names: list[str] = []
-    skip = 0
-    held = bytearray()
-    seen = False
-    for piece in _plain(source):
-        if skip >= len(piece) and not held:
-            skip -= len(piece)
-            continue
-        held += piece
-        while len(held) >= skip + _TAR_BLOCK_BYTES and len(names) < MAX_TAR_NAMES:
-            block = bytes(held[skip : skip + _TAR_BLOCK_BYTES])
-            del held[: skip + _TAR_BLOCK_BYTES]
-            size = _tar_size(block)
-            if size is None:
-                return names if seen else None
-            seen = True
-            names += _tar_name(block)
-            skip = -(-size // _TAR_BLOCK_BYTES) * _TAR_BLOCK_BYTES
-        dropped = min(skip, len(held))
-        del held[:dropped]
-        skip -= dropped
-    return names if seen else None
+    while len(names) < MAX_TAR_NAMES and (size := _tar_size(block)) is not None:
+        names += _tar_name(block)
+        stream.skip(-(-size // _TAR_BLOCK_BYTES) * _TAR_BLOCK_BYTES)
+        block = stream.take(_TAR_BLOCK_BYTES)
+    return names
 
 
 def _tar_size(block: bytes) -> int | None:
-    """POSIX.1-2017 pax, ustar header: the member's size, or None where the checksum is wrong."""
+    """POSIX.1-2017 pax, ustar header: the bytes that follow it, or None where the checksum is wrong."""
+    if len(block) < _TAR_BLOCK_BYTES:
+        return None
     try:
         stored = int(block[148:156].strip(b" \0") or b"-", 8)
         size_field = block[124:136]
@@ -184,9 +199,11 @@ def _tar_size(block: bytes) -> int | None:
         )
     except ValueError:
         return None
-    if sum(block) - sum(block[148:156]) + 8 * 0x20 != stored:
+    if size < 0 or sum(block) - sum(block[148:156]) + 8 * 0x20 != stored:
         return None
-    return 0 if block[156:157] in b"123456" and block[156:157] else size
+    return (
+        0 if block[156] in b"123456" else size
+    )  # links, devices and folders have none, whatever their header says
 
 
 def _tar_name(block: bytes) -> list[str]:
