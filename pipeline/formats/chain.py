@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from pipeline.formats.certificate import ANY_EKU, LEGACY_DIGESTS, Certificate, NameKey, rfc3339
+from pipeline.formats.certificate import ANY_EKU, Certificate, NameKey, rfc3339
 from pipeline.formats.facts import Trust
+from pipeline.formats.signature_algorithms import LEGACY_DIGESTS
 
 PATH_MAX: Final = 8  # certificates from leaf to root; real chains have 2 to 5
 STEPS_MAX: Final = (

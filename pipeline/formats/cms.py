@@ -28,18 +28,10 @@ from functools import cached_property
 from typing import Final
 
 from pipeline.formats import der
-from pipeline.formats.certificate import (
-    DIGEST_OIDS,
-    LEGACY_DIGESTS,
-    Algorithm,
-    Certificate,
-    Name,
-    algorithm,
-    certificate,
-    name,
-)
-from pipeline.formats.certificate import verify as verify_signature
+from pipeline.formats.certificate import Certificate, Name, certificate, name
 from pipeline.formats.facts import Malformed, Rule, Severity
+from pipeline.formats.signature_algorithms import DIGEST_OIDS, LEGACY_DIGESTS, Algorithm, algorithm
+from pipeline.formats.signature_algorithms import verify as verify_signature
 
 CMS: Final = Rule(
     "cms.malformed",
@@ -167,7 +159,7 @@ def verify(
 ) -> list[Verified]:
     """Check every signer over the attached content, or over `content` when it is detached.
 
-    `digests` are the algorithms that the caller's policy accepts (`certificate.MODERN_DIGESTS`, `LEGACY_DIGESTS` with SHA-1,
+    `digests` are the algorithms that the caller's policy accepts (`signature_algorithms.MODERN_DIGESTS`, `LEGACY_DIGESTS` with SHA-1,
     `ANY_DIGESTS` with MD5). No signer at all gives an empty list, which proves nothing: treat it as a failure. Never raises.
     """
     if content is None:

@@ -3,7 +3,7 @@
 ::
 
     from pipeline.formats import cms, signing
-    from pipeline.formats.certificate import CODE_SIGNING, MODERN_DIGESTS
+    from pipeline.formats.certificate import CODE_SIGNING
     from pipeline.formats.roots import apple_roots, microsoft_roots
 
     signed = cms.parse(blob)
@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pipeline.formats import cms, timestamp
-from pipeline.formats.certificate import LEGACY_DIGESTS, Certificate
+from pipeline.formats.certificate import Certificate
 from pipeline.formats.chain import Chain, Roots, judge
 from pipeline.formats.facts import Signer, Trust
+from pipeline.formats.signature_algorithms import LEGACY_DIGESTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from enum import StrEnum
 from typing import Final
 
 from pipeline.formats import cms, der
-from pipeline.formats.certificate import DIGEST_OIDS, LEGACY_DIGESTS, TIME_STAMPING, Certificate, algorithm
+from pipeline.formats.certificate import TIME_STAMPING, Certificate
 from pipeline.formats.chain import Chain, Roots, judge
 from pipeline.formats.facts import Malformed, Trust
+from pipeline.formats.signature_algorithms import DIGEST_OIDS, LEGACY_DIGESTS, algorithm
 
 TST_INFO: Final = "1.2.840.113549.1.9.16.1.4"
 SIGNING_CERTIFICATE: Final = "1.2.840.113549.1.9.16.2.12"  # RFC 2634 5.4: SHA-1 of the signer's certificate

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.formats import cms, signing
-from pipeline.formats.certificate import ANY_DIGESTS, LEGACY_DIGESTS, MODERN_DIGESTS
 from pipeline.formats.facts import FormatError, Malformed
 from pipeline.formats.roots import apple_roots
+from pipeline.formats.signature_algorithms import ANY_DIGESTS, LEGACY_DIGESTS, MODERN_DIGESTS
 from tests.support import build_cms as build
 from tests.support.build_cms import Recipe, family, make_identity, signed_data
 from tests.support.fixtures import fixture
