@@ -113,12 +113,11 @@ def read(root: Element) -> Manifest:
         target_sdk_text=target_text,
         sandbox=1 if sandbox is None else sandbox,
     )
-    declared = root.named("uses-permission")
+    since_6 = [element for name in SINCE_ANDROID_6 for element in root.named(name)]
+    declared = root.named("uses-permission") + since_6
     manifest.permission_elements = len(declared)
     manifest.permissions = _names(declared)
-    manifest.permissions_sdk_23 = _names(
-        root.named("uses-permission-sdk-23") + root.named("uses-permission-sdk-m")
-    )
+    manifest.permissions_sdk_23 = _names(since_6)
     manifest.features = _features(root)
     for application in root.named("application")[:1]:
         _application(application, manifest)
