@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lock clean
+.PHONY: help install demo demo-stop test check benchmark lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,6 +16,15 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
+
+demo: install  ## a server with a sample release, published through dist; prints URL and login
+	$(BIN)/python -m tests.demo
+
+demo-stop: install  ## end the server that a demo left up
+	$(BIN)/python -m tests.demo --stop
+
+benchmark: install  ## how long a publish takes and how much memory it needs, as ratios to a yardstick
+	$(BIN)/python -m benchmarks.publish
 
 check: install  ## linters, types, import rules
 	$(BIN)/ruff check .
