@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from androguard.core import axml as androguard_axml
 from androguard.core.axml import ARSCParser, ResParserError
-from loguru import logger
 
 from pipeline.formats.facts import Malformed, Rule, Severity
 
@@ -63,7 +63,9 @@ _DAMAGE: Final = (
     struct.error,
 )
 
-logger.disable("androguard")  # it tells every oddity of hostile files; findings say what matters
+androguard_axml.logger.disable(
+    "androguard"
+)  # it tells every oddity of hostile files; findings say what matters
 
 ANY_DENSITY: Final = 0xFFFE
 _NO_DENSITY: Final = 0xFFFF
