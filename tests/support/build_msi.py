@@ -12,6 +12,9 @@ MINI = 64
 CUTOFF = 4096
 END = 0xFFFFFFFE
 FAT_SECTOR = 0xFFFFFFFD
+DIFAT_SECTOR = 0xFFFFFFFC
+HEADER_DIFAT = 109
+DIFAT_ENTRIES = 127
 NONE = 0xFFFFFFFF
 PACKAGE_CLSID = bytes.fromhex("84100c0000000000c000000000000046")
 PATCH_CLSID = bytes.fromhex("86100c0000000000c000000000000046")
@@ -67,21 +70,28 @@ def compound(tree: Tree, clsid: bytes = PACKAGE_CLSID) -> bytes:
         for number, entry in enumerate(entries)
     )
     directory_start = chain(directory)
-    fat_sectors = 1
-    while (len(fat) + fat_sectors) * 4 > fat_sectors * SECTOR:
+    fat_sectors = difat_sectors = 0
+    while (len(fat) + fat_sectors + difat_sectors) * 4 > fat_sectors * SECTOR:
         fat_sectors += 1
+        difat_sectors = -(-max(0, fat_sectors - HEADER_DIFAT) // DIFAT_ENTRIES)
     first = len(sectors)
-    fat += [FAT_SECTOR] * fat_sectors
+    fat += [FAT_SECTOR] * fat_sectors + [DIFAT_SECTOR] * difat_sectors
     table = struct.pack(f"<{len(fat)}I", *fat)
     table += b"\xff" * (fat_sectors * SECTOR - len(table))
+    numbers = [first + index for index in range(fat_sectors)]
     header = (
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(16)
         + struct.pack("<HHHHH6xI", 62, 3, 0xFFFE, 9, 6, 0)
-        + struct.pack("<IIIIIIIII", fat_sectors, directory_start, 0, CUTOFF, mini_start,
-                      -(-len(mini_table) // SECTOR), END, 0, first)
+        + struct.pack("<IIIIIIII", fat_sectors, directory_start, 0, CUTOFF, mini_start,
+                      -(-len(mini_table) // SECTOR), first + fat_sectors if difat_sectors else END, difat_sectors)
     )  # fmt: skip
-    header += b"".join(struct.pack("<I", first + index) for index in range(1, fat_sectors))
-    return header.ljust(76 + 4 * fat_sectors, b"\0").ljust(SECTOR, b"\xff") + b"".join(sectors) + table
+    header += b"".join(struct.pack("<I", number) for number in numbers[:HEADER_DIFAT])
+    difat = b""
+    for index in range(difat_sectors):
+        row = numbers[HEADER_DIFAT + index * DIFAT_ENTRIES :][:DIFAT_ENTRIES]
+        following = first + fat_sectors + index + 1 if index + 1 < difat_sectors else END
+        difat += struct.pack("<128I", *row, *[NONE] * (DIFAT_ENTRIES - len(row)), following)
+    return header.ljust(SECTOR, b"\xff") + b"".join(sectors) + table + difat
 
 
 def _add(entries: list[list[Any]], parent: int, tree: Tree) -> None:

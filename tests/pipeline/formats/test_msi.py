@@ -56,6 +56,14 @@ def test_a_string_of_more_than_64_kib_does_not_shift_the_others():
     assert judged(msi.read, build.build(properties)).metadata.name == "Tiny"
 
 
+def test_a_file_whose_table_of_sectors_has_a_table_of_its_own():
+    cabinet = bytes(range(256)) * (36 << 10)  # 9 MiB: more than 109 sectors of FAT reach
+    report = judged(msi.read, build.signed(**{"Huge.cab": cabinet}))
+    assert report.signature.status is SignatureStatus.INVALID  # added after signing
+    tree = {**build.streams(), "Huge.cab": cabinet}
+    assert judged(msi.read, build.compound(tree)).verdict is Verdict.ACCEPTED
+
+
 def test_missing_product_code_is_refused_and_missing_upgrade_code_told():
     without = {key: text for key, text in build.PROPERTIES.items() if key != "ProductCode"}
     report = judged(msi.read, build.build(without))
