@@ -25,7 +25,10 @@ CHUNK_BYTES: Final = 256 << 10
 ANSWER_TIMEOUT_SECONDS: Final = (
     300.0  # the last part is answered after the server has written everything to disk
 )
-LOCKED_TRIES: Final = 3  # a broken connection may hold its lock for a moment; then another upload is begun
+# A server may hold the lock of a connection that broke until it notices. Then another upload is begun, at once when little would be sent twice.
+LOCKED_SECONDS: Final = 3.0
+LOCKED_LONGEST_SECONDS: Final = 45.0  # the server gives a silent body up after 30 s
+WORTH_WAITING_BYTES: Final = 64 << 20
 FRESH_TRIES: Final = 2
 _TUS: Final = {"Tus-Resumable": "1.0.0"}
 _TIMEOUT: Final = httpx.Timeout(ANSWER_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
@@ -92,7 +95,7 @@ class _Transfer:
         self._progress = progress
         self._part_bytes = part_bytes
         self._patience: Patience = client.patience()
-        self._locked = 0
+        self._locked: Patience | None = None
         self._resumed = False
 
     def run(self, offset: int) -> None:
@@ -174,7 +177,7 @@ class _Transfer:
         """The offset from which to go on after an answer."""
         if response.is_success:
             self._patience.progress()
-            self._locked = 0
+            self._locked = None
             if response.request.method == "PUT":
                 return self._file.size
             reached = _offset(response.headers.get("upload-offset"), self._file)
@@ -205,8 +208,12 @@ class _Transfer:
 
     def _unlock(self, offset: int, failure: CliError) -> int:
         """Somebody writes to this upload: our own broken connection, or another job with the same file."""
-        self._locked += 1
-        if self._locked > LOCKED_TRIES or not self._patience.wait():
+        if self._locked is None:
+            self._locked = self._client.patience()
+            self._locked.budget_seconds = (
+                LOCKED_LONGEST_SECONDS if offset >= WORTH_WAITING_BYTES else LOCKED_SECONDS
+            )
+        if not self._locked.wait():
             raise _BeginAgain(failure, fresh=True)
         return self._resume(offset)
 

@@ -114,12 +114,15 @@ def verify_log(
         _demand_root(tree, before, known=known)
     for event in client.pages("/audit", {"order": "asc", "from_seq": 1}, limit=now.size):
         seq = tree.size + 1
+        if event.get("seq") != seq:
+            _demand_full_view(client)
         _check_event(event, seq, known=known)
         tree.add(_hex(str(event["leaf"])))
         if before is not None and tree.size == before.size:
             _demand_root(tree, before, known=known)
         progress(tree.size, now.size)
     if tree.size != now.size:
+        _demand_full_view(client)
         raise Inconsistent(
             f"The checkpoint speaks of {now.size} events and the server gives {tree.size}.", known=known
         )
@@ -140,6 +143,17 @@ def fetch_checkpoint(client: Client) -> Checkpoint:
         raise CliError(
             "server_error", f"The server's checkpoint is damaged: {error}.", remedy="Ask the operator."
         ) from error
+
+
+def _demand_full_view(client: Client) -> None:
+    """A token with a scope does not see every event: then a gap is no evidence. Raises CliError `forbidden`."""
+    if (client.get("/whoami").get("token") or {}).get("apps"):
+        raise CliError(
+            "forbidden",
+            "This token sees some apps only, and the whole log can be checked only by one that sees all apps.",
+            remedy="Use a token without a scope of apps and with the right audit:read.",
+            right="audit:read",
+        )
 
 
 def _same_log(before: Checkpoint, now: Checkpoint, *, known: Mapping[str, Any] | None = None) -> None:
