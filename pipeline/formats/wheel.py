@@ -98,6 +98,7 @@ _RECORD_MAX_BYTES: Final = 64 << 20  # 200 bytes for each of the entries that zi
 _TAGS_MAX: Final = 1000
 _FINDINGS_MAX: Final = 20
 _DIST_INFO: Final = re.compile(r"([^/]+?)-([^/-]+)\.dist-info")
+_DATA: Final = re.compile(r"[^/]+?-[0-9][^/-]*\.data")
 _TAG: Final = re.compile(r"[a-z0-9_.]{1,200}-[a-z0-9_.]{1,200}-[a-z0-9_.]{1,200}", re.IGNORECASE)
 _UNRECORDED: Final = ("RECORD", "RECORD.jws", "RECORD.p7s")
 # "The hash algorithm must be sha256 or better; specifically, md5, sha1 and sha224 are not permitted"
@@ -142,6 +143,7 @@ def read(source: Source) -> Report:
         version, core.version
     ):
         report.add(NAME_MISMATCH, f"{folder} and {core.name} {core.version}")
+    _check_data_folder(report, opened, folder)
     _compare(report, opened, folder)  # 3
     return report
 
@@ -155,6 +157,16 @@ def _dist_info(opened: ZipArchive) -> tuple[str, str, str]:
     if match is None:
         raise Malformed(BAD_STRUCTURE, f"{folders[0]} is not name-version.dist-info")
     return folders[0], match[1], match[2]
+
+
+def _check_data_folder(report: Report, opened: ZipArchive, folder: str) -> None:
+    """Files of `{name}-{version}.data` are installed elsewhere; a folder of another package's name would be left lying about."""
+    stem = folder.removesuffix(".dist-info")
+    tops = {entry.name.split("/", 1)[0] for entry in opened.entries if "/" in entry.name}
+    for top in sorted(tops):
+        match = _DATA.fullmatch(top)
+        if match and top != f"{stem}.data":
+            report.add(NAME_MISMATCH, f"{folder} and {top}")
 
 
 def _content(opened: ZipArchive, path: str, limit: int = _FILE_MAX_BYTES) -> bytes:

@@ -28,6 +28,7 @@ def test_known_fixtures(row):
 
 def test_wheel_that_is_right():
     report = judged(wheel.read, build.wheel())
+    assert not judged(wheel.read, build.wheel(files={"tiny_package-1.2.data/scripts/x": b""})).findings
     assert not report.findings
     assert report.platform == "any"
     assert report.details["record_files"] == 3
@@ -75,6 +76,7 @@ def test_tags(tags, platform, archs):
         ("wheel.bad-wheel-file", build.wheel(wheel_file=b"Wheel-Version: 1.0\nTag: py3\n")),
         ("wheel.name-mismatch", build.wheel(info="other-1.2.dist-info")),
         ("wheel.name-mismatch", build.wheel(info="tiny_package-1.3.dist-info")),
+        ("wheel.name-mismatch", build.wheel(files={"other-1.0.data/scripts/x": b""})),
         ("python.bad-metadata", build.wheel(metadata=b"Metadata-Version: 2.1\nName: a\n")),
         ("zip.no-end", build.wheel()[:-40]),
         ("zip.unsafe-name", build.wheel(files={"../evil.py": b""})),
