@@ -54,7 +54,7 @@ BUNDLE_MANIFEST_NAME: Final = "AppxMetadata/AppxBundleManifest.xml"
 BLOCK_MAP_NAME: Final = "AppxBlockMap.xml"
 CONTENT_TYPES_NAME: Final = "[Content_Types].xml"
 CONTENT_TYPES_NAMESPACE: Final = "http://schemas.openxmlformats.org/package/2006/content-types"
-ENCRYPTED_MAGICS: Final = (b"EXPH", b"EXBH")  # of encrypted packages and bundles
+ENCRYPTED_MAGICS: Final = (b"EXPH", b"EXSH", b"EXBH")  # packages of two kinds, and bundles
 POLICY: Final = ZipPolicy(gaps=True, links=False, fold_names=True)
 FLUSH_END: Final = (
     b"\0\0\xff\xff"  # the empty stored block that a full flush writes (RFC 1951 3.2.4; zlib manual)

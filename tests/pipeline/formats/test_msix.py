@@ -272,7 +272,7 @@ class Raw(build.Packed):
         return self.name
 
 
-@pytest.mark.parametrize("magic", [b"EXPH", b"EXBH"])
+@pytest.mark.parametrize("magic", [b"EXPH", b"EXSH", b"EXBH"])
 def test_encrypted_packages_cannot_be_inspected(magic):
     report = judged(msix.read, magic + bytes(4096))
     assert rules_of(report) == {"msix.encrypted"}
