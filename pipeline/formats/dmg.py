@@ -75,6 +75,7 @@ NO_FILE_SYSTEM: Final = Rule(
     "7-Zip finds no file system on the disk image that it can read, so what is in it is not known here: {evidence}.",
     "Build the image with one HFS+ or APFS volume (hdiutil create -srcfolder … -fs APFS).",
     "own rule: what an artifact is, is read from the app in it",
+    inconclusive=True,
 )
 SEVERAL_APPS: Final = Rule(
     "dmg.several-apps",
@@ -103,8 +104,9 @@ _NAMES_IN_EVIDENCE: Final = 5
 def read(source: Source) -> Report:
     """Read and verify; raises `Malformed` or `Unjudgeable`."""
     report = Report(format="dmg", platform="macos")
-    report.details = {"koly_trailer": not is_encrypted(source), "encrypted": is_encrypted(source)}
-    if is_encrypted(source):
+    encrypted = is_encrypted(source)
+    report.details = {"koly_trailer": not encrypted, "encrypted": encrypted, "sevenzip_types": []}
+    if encrypted:
         report.add(ENCRYPTED)
         report.signature = Signature(SignatureStatus.UNVERIFIED, reason="the image is encrypted")
         return report
