@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 from pipeline.formats import archive_zip, python_metadata, tar
+from pipeline.formats.archive import AMBIGUOUS_FILE
 from pipeline.formats.facts import Malformed, Metadata, Report, Rule, Severity
 from pipeline.formats.source import Source
 
@@ -22,8 +23,8 @@ NO_PKG_INFO: Final = Rule(
 )
 SEVERAL_FOLDERS: Final = Rule(
     "sdist.several-folders",
-    Severity.ERROR,
-    "The source distribution has more than its one folder: {evidence}.",
+    Severity.WARNING,
+    "The source distribution has more at its top than its one folder: {evidence}.",
     "Build it with a build backend (python -m build --sdist).",
     "PyPUG, Source distribution format: a single top-level directory",
 )
@@ -52,12 +53,14 @@ def read(source: Source) -> Report:
     scan = archive_zip.scan if source.head(2) == b"PK" else tar.scan
     listing = scan(source, report, keep=lambda path: _WANTED.fullmatch(path) is not None)
     report.details.update(listing.as_details())
-    folder = listing.top_level[0] if listing.top_level else ""
     if len(listing.top_level) > 1:
         report.add(SEVERAL_FOLDERS, ", ".join(listing.top_level[:5]))
     found = [path for path in listing.kept if path.endswith("/PKG-INFO")]
     if not found:
         raise Malformed(NO_PKG_INFO)
+    if len(found) > 1:
+        raise Malformed(AMBIGUOUS_FILE, " and ".join(found[:5]))
+    folder = found[0].removesuffix("/PKG-INFO")
     core = python_metadata.parse(listing.kept[found[0]], report)
     name, _, version = folder.rpartition("-")
     if not python_metadata.same_name(name, core.name) or not python_metadata.same_version(

@@ -22,12 +22,19 @@ NO_MANIFEST: Final = Rule(
 )
 NO_TOOLS_VERSION: Final = Rule(
     "swiftpm.no-tools-version",
-    Severity.ERROR,
+    Severity.WARNING,
     "Package.swift does not say which Swift tools it is for: {evidence}.",
     "Begin Package.swift with a line such as: // swift-tools-version: 5.9",
     "SE-0152: the first line; without it the tools take version 3.1, which none of them reads any more",
 )
-RULES: Final = (NO_MANIFEST, NO_TOOLS_VERSION, *tar.RULES, *archive_zip.RULES)
+SEVERAL_PACKAGES: Final = Rule(
+    "swiftpm.several-packages",
+    Severity.WARNING,
+    "The archive holds more than one Swift package: {evidence}.",
+    "Publish one archive for each package (swift package archive-source).",
+    "SE-0292, source archive",
+)
+RULES: Final = (NO_MANIFEST, SEVERAL_PACKAGES, NO_TOOLS_VERSION, *tar.RULES, *archive_zip.RULES)
 
 _MANIFEST: Final = re.compile(r"(?:[^/]+/)?Package(?:@swift-\d{1,3}(?:\.\d{1,3}){0,2})?\.swift")
 _TOOLS_VERSION: Final = re.compile(
@@ -47,8 +54,11 @@ def read(source: Source) -> Report:
     found = (
         ["Package.swift"] if at_top else [path for path in listing.kept if path.endswith("/Package.swift")]
     )
-    if len(found) != 1:
+    if not found:
         raise Malformed(NO_MANIFEST)
+    if len(found) > 1:
+        report.add(SEVERAL_PACKAGES, ", ".join(sorted(found)[:5]))
+        return report
     report.details["swift_tools_version"] = _tools_version(report, listing.kept[found[0]])
     return report
 

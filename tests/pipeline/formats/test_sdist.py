@@ -40,7 +40,7 @@ def test_tar_and_zip():
     ("rule", "data"),
     [
         ("sdist.no-pkg-info", build.sdist(metadata=None)),
-        ("sdist.several-folders", build.sdist(Tarred("second/x", b""))),
+        ("archive.ambiguous-file", build.sdist(Tarred("second-1/PKG-INFO", build.METADATA))),
         ("archive.ambiguous-file", build.sdist(Tarred("tiny_package-1.2/PKG-INFO", build.METADATA))),
         ("archive.unsafe-link", build.sdist(Tarred("tiny_package-1.2/l", b"", b"2", "/etc/passwd"))),
         ("python.bad-metadata", build.sdist(metadata=b"Name: a\n")),
@@ -51,6 +51,12 @@ def test_broken_distribution_is_rejected(rule, data):
     report = judged(sdist.read, data)
     assert rule in rules_of(report)
     assert report.verdict is Verdict.REJECTED
+
+
+def test_more_than_one_folder_is_noted():
+    report = judged(sdist.read, build.sdist(Tarred("._tiny_package-1.2", b"")))
+    assert rules_of(report) == {"sdist.several-folders"}
+    assert report.verdict is Verdict.ACCEPTED
 
 
 def test_folder_of_another_version_is_noted():

@@ -43,6 +43,19 @@ def test_forms_of_the_tools_version(line, version):
     assert judged(swiftpm.read, tarred(line)).details["swift_tools_version"] == version
 
 
+@pytest.mark.parametrize(
+    ("rule", "data"),
+    [
+        ("swiftpm.no-tools-version", tarred(b"import PackageDescription\n")),
+        ("swiftpm.several-packages", tarred(MANIFEST, Tarred("Other/Package.swift", MANIFEST))),
+    ],
+)
+def test_questionable_package_is_accepted_with_a_warning(rule, data):
+    report = judged(swiftpm.read, data)
+    assert rules_of(report) == {rule}
+    assert report.verdict is Verdict.ACCEPTED
+
+
 def test_manifests_for_other_versions_are_listed():
     report = judged(swiftpm.read, tarred(MANIFEST, Tarred("Tiny/Package@swift-5.5.swift", MANIFEST)))
     assert report.details["manifests"] == ["Tiny/Package.swift", "Tiny/Package@swift-5.5.swift"]
@@ -51,9 +64,7 @@ def test_manifests_for_other_versions_are_listed():
 @pytest.mark.parametrize(
     ("rule", "data"),
     [
-        ("swiftpm.no-tools-version", tarred(b"import PackageDescription\n")),
         ("swiftpm.no-manifest", tarred(MANIFEST, path="a/b/Package.swift")),
-        ("swiftpm.no-manifest", tarred(MANIFEST, Tarred("Other/Package.swift", MANIFEST))),
         ("archive.ambiguous-file", tarred(MANIFEST, Tarred("Tiny/Package.swift", MANIFEST))),
     ],
 )
