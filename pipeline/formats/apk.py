@@ -184,7 +184,7 @@ def _judge_signatures(report: Report, archive: ZipArchive, manifest: Manifest) -
     report.signature = _signature(verdict, prefixed=archive.prefix_bytes > 0)
     report.details.update(
         signature_schemes_present=verdict.present,
-        installs_from_api=signing.installs_from() if verdict.present else None,
+        installs_from_api=signing.installs_from(verdict),
         lineage=_lineage(verdict),
     )
 

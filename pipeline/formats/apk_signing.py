@@ -43,6 +43,17 @@ _SCHEMES: Final = {
     apk_block.V32_ID: "v3.2",
 }
 _SINCE: Final = {"v2": ANDROID_7, "v3": ANDROID_9, "v3.1": ANDROID_13}
+# Reasons that hold for every version of Android that runs the APK.
+_SAME_FOR_ALL: Final = frozenset(
+    rule.id
+    for rule in (
+        rules.UNSIGNED,
+        rules.TARGET_NEEDS_V2,
+        rules.SANDBOX_NEEDS_V2,
+        rules.CONTENT_CHANGED,
+        rules.V31_WITHOUT_V3,
+    )
+)
 _NAMED_FILES_MAX: Final = 3
 _EXPLAIN_MAX_BYTES: Final = 512 << 20  # unpacked; an explanation is not worth more work than this
 _V2, _V3, _V31 = 2, 3, 31
@@ -100,12 +111,17 @@ class ApkSigning:
         verdict.verified = bool(verdict.schemes) and not verdict.failed
         return verdict
 
-    def installs_from(self) -> int | None:
-        """The first API level, at or after the declared one, from which on the signatures verify."""
-        for level in (self._min_sdk, *(turn for turn in _TURNS if turn > self._min_sdk)):
-            if self.verify(level).verified:
-                return level
-        return None
+    def installs_from(self, verdict: ApkVerdict) -> int | None:
+        """The first API level, at or after the declared one, from which on the signatures verify.
+
+        `verdict` is the one for the declared minSdk; the others are only asked for where they can differ from it.
+        """
+        if verdict.verified:
+            return self._min_sdk
+        if {finding.rule for finding in verdict.findings} & _SAME_FOR_ALL:
+            return None
+        levels = (turn for turn in _TURNS if turn > self._min_sdk)
+        return next((level for level in levels if self.verify(level).verified), None)
 
     @cached_property
     def changed(self) -> str:

@@ -94,6 +94,8 @@ class JarSignature:
             entry.raw_name.decode("utf-8", "replace"): entry for entry in archive.entries if not entry.is_dir
         }
         self._digests: dict[tuple[str, str], bytes] = {}
+        self._sections: dict[str, list[Section]] = {}
+        self._results: dict[tuple[int, int, frozenset[int], frozenset[int]], JarResult] = {}
 
     def blocks(self) -> list[str]:
         """Names of the signature blocks that are there."""
@@ -106,6 +108,14 @@ class JarSignature:
 
         `known` are the numbers of the newer schemes that those versions know, `found` those that are there and verified.
         """
+        # Nothing in a JAR signature changed after Android 7, so that later versions share a result.
+        sdks = min(sdks[0], ANDROID_7), sdks[1]
+        key = (*sdks, frozenset(known), frozenset(found))
+        if key not in self._results:
+            self._results[key] = self._result(sdks, known, found)
+        return self._results[key]
+
+    def _result(self, sdks: tuple[int, int], known: Collection[int], found: Collection[int]) -> JarResult:
         result = JarResult(present=MANIFEST in self._files and bool(self.blocks()))
         if result.present:
             try:
@@ -115,13 +125,19 @@ class JarSignature:
             result.findings = _shortened(result.findings)
         return result
 
+    def _rows(self, name: str, content: bytes) -> list[Section]:
+        """The sections of one file of META-INF, parsed once."""
+        if name not in self._sections:
+            self._sections[name] = list(sections(content))
+        return self._sections[name]
+
     def changed_files(self, limit: int) -> list[str]:
         """Names of files that differ from MANIFEST.MF, whoever signed it; at most `limit`. For explanations only."""
         manifest = self._files.get(MANIFEST)
         if manifest is None:
             return []
         names: list[str] = []
-        for section in list(sections(self._archive.read(manifest, MANIFEST_MAX_BYTES)))[1:]:
+        for section in self._rows(MANIFEST, self._archive.read(manifest, MANIFEST_MAX_BYTES))[1:]:
             entry = self._files.get(section.name or "")
             if entry is not None and self._differing(entry, _all_digests(section)):
                 names.append(entry.name)
@@ -133,7 +149,7 @@ class JarSignature:
         self, result: JarResult, sdks: tuple[int, int], known: Collection[int], found: Collection[int]
     ) -> None:
         manifest = self._archive.read(self._files[MANIFEST], MANIFEST_MAX_BYTES)
-        rows = list(sections(manifest))
+        rows = self._rows(MANIFEST, manifest)
         named = self._named(rows[1:], result)  # step 1
         if result.findings:
             return
@@ -151,7 +167,8 @@ class JarSignature:
             return
         for signer in signers:  # step 3
             signer.findings.clear()
-            _SignatureFile(signer, manifest, rows, named, sdks).check(known, found)
+            own_rows = self._rows(signer.file.name, signer.content)
+            _SignatureFile(signer, own_rows, manifest, rows, named, sdks).check(known, found)
             _merge(result, signer)
         active = [signer for signer in signers if not signer.ignored]
         if not active:
@@ -258,12 +275,14 @@ class _SignatureFile:
     def __init__(
         self,
         signer: JarSigner,
+        own_rows: list[Section],
         manifest: bytes,
         rows: list[Section],
         named: dict[str, Section],
         sdks: tuple[int, int],
     ) -> None:
         self._signer = signer
+        self._own_rows = own_rows
         self._manifest = manifest
         self._main = rows[0] if rows else None
         self._named = named
@@ -272,7 +291,7 @@ class _SignatureFile:
 
     def check(self, known: Collection[int], found: Collection[int]) -> None:
         signer = self._signer
-        rows = list(sections(signer.content))
+        rows = self._own_rows
         if not rows or rows[0].get("Signature-Version") is None:
             self._ignore("its file has no Signature-Version")
             return

@@ -5,8 +5,9 @@ from functools import cache
 
 import pytest
 
-from pipeline.formats import apk_signature_rules
+from pipeline.formats import apk_signature_rules, der
 from pipeline.formats.apk import POLICY
+from pipeline.formats.apk_algorithms import normal_key
 from pipeline.formats.apk_signing import ApkSigning, ApkVerdict
 from pipeline.formats.facts import Severity
 from pipeline.formats.zip import ZipArchive
@@ -38,7 +39,7 @@ from tests.support.build_apk import (
     spki,
     u32,
 )
-from tests.support.build_cms import Identity, make_identity
+from tests.support.build_cms import Identity, make_identity, sequence, tlv
 from tests.support.build_zip import Member, build_zip
 from tests.support.source_of import source_of
 
@@ -237,6 +238,34 @@ class TestV2:
         assert not judged(changed).verified
 
 
+class TestNegativeModulus:
+    """Old tools left out the zero byte before an RSA modulus; Android reads the key as it was meant."""
+
+    def test_the_key_is_read_as_meant(self):
+        key = spki(identity("one", "rsa"))
+        assert without_zero(key) != key
+        assert normal_key(without_zero(key)) == key
+        assert normal_key(key) == key
+        assert normal_key(spki(identity())) == spki(identity())
+        assert normal_key(b"?") == b"?"
+
+    def test_a_certificate_with_such_a_key_verifies(self):
+        signer = identity("one", "rsa")
+        body, algorithm, signature = der.single(signer.der).children()
+        key = spki(signer)
+        parts = [without_zero(key) if part.raw == key else part.raw for part in body.children()]
+        odd = sequence(sequence(*parts), algorithm.raw, signature.raw)
+        data = build_apk(MEMBERS, Pairs(v2=(Signer(signer, certificates=(odd,)),)))
+        assert judged(data).verified
+
+
+def without_zero(key: bytes) -> bytes:
+    algorithm, bits = der.single(key).children()
+    modulus, exponent = der.single(der.bits(bits)).children()
+    short = tlv(0x02, modulus.content.lstrip(b"\0"))
+    return sequence(algorithm.raw, tlv(0x03, b"\0" + sequence(short, exponent.raw)))
+
+
 class TestV3:
     def test_a_single_signer_verifies(self):
         verdict = judged(build_apk(MEMBERS, Pairs(v3=(one(),))), 28)
@@ -403,7 +432,7 @@ class TestTogether:
         ):
             with source_of(build_apk(MEMBERS, pairs)) as source:
                 signing = ApkSigning(ZipArchive(source, POLICY), min_sdk=21, target_sdk=33, sandbox=1)
-                assert signing.installs_from() == level
+                assert signing.installs_from(signing.verify()) == level
 
     def test_v1_and_v2_by_the_same_key_verify(self):
         key = identity("one", "rsa")

@@ -57,7 +57,7 @@ def test_an_intact_archive_verifies_with_its_signer():
 
 @pytest.mark.parametrize(
     ("kind", "digest", "since"),
-    [("rsa", "sha1", 1), ("rsa", "sha256", 18), ("rsa", "sha512", 18), ("ec", "sha1", 18), ("ec", "sha256", 18), ("dsa", "sha256", 22)],
+    [("rsa", "sha1", 1), ("rsa", "sha256", 18), ("rsa", "sha512", 18), ("ec", "sha1", 18), ("ec", "sha256", 18), ("dsa", "sha1", 1), ("dsa", "sha256", 22)],
 )  # fmt: skip
 def test_algorithms_count_from_their_version_on(kind, digest, since):
     maker = Jar(
