@@ -135,16 +135,31 @@ def artifact_icon(request: AnyRequest, services: Services, artifact_id: str) -> 
 
 
 @get(
-    [
-        "/download/{slug:str}/{channel:str}/{platform:str}",
-        "/download/{slug:str}/{channel:str}/{platform:str}/{arch:str}",
-    ],
+    "/download/{slug:str}/{channel:str}/{platform:str}",
     sync_to_thread=True,
     tags=["downloads"],
-    summary="The permanent address of what a channel offers",
+    summary="The permanent address of what a channel offers for a platform",
 )
-def download_current(
-    request: AnyRequest, services: Services, slug: str, channel: str, platform: str, arch: str | None = None
+def download_platform(
+    request: AnyRequest, services: Services, slug: str, channel: str, platform: str
+) -> Response[None]:
+    return _redirect(request, services, slug, channel, platform, None)
+
+
+@get(
+    "/download/{slug:str}/{channel:str}/{platform:str}/{arch:str}",
+    sync_to_thread=True,
+    tags=["downloads"],
+    summary="The same, for one architecture",
+)
+def download_architecture(
+    request: AnyRequest, services: Services, slug: str, channel: str, platform: str, arch: str
+) -> Response[None]:
+    return _redirect(request, services, slug, channel, platform, arch)
+
+
+def _redirect(
+    request: AnyRequest, services: Services, slug: str, channel: str, platform: str, arch: str | None
 ) -> Response[None]:
     with services.reading(request, cookie=True) as operation:
         artifact = download.current(operation, slug, channel, platform, arch)
@@ -194,4 +209,11 @@ def list_artifacts(
         return {"items": items, "next_cursor": parents[limit - 1].id if len(parents) > limit else None}
 
 
-ROUTES = [artifact_icon, download_artifact, download_current, show_artifact, list_artifacts]
+ROUTES = [
+    artifact_icon,
+    download_artifact,
+    download_platform,
+    download_architecture,
+    show_artifact,
+    list_artifacts,
+]

@@ -118,8 +118,15 @@ def build_pages(services: PageServices) -> list[Any]:
                 request, "release.html", operation, app=app, release=row, artifacts=artifacts, jobs=jobs
             )
 
-    @get(["/install/{slug:str}", "/install/{slug:str}/{name:str}"], sync_to_thread=True, tags=["pages"])
-    def install_page(request: AnyRequest, slug: str, name: str | None = None) -> Response[bytes]:
+    @get("/install/{slug:str}", sync_to_thread=True, tags=["pages"])
+    def install_app(request: AnyRequest, slug: str) -> Response[bytes]:
+        return install(request, slug, None)
+
+    @get("/install/{slug:str}/{name:str}", sync_to_thread=True, tags=["pages"])
+    def install_channel(request: AnyRequest, slug: str, name: str) -> Response[bytes]:
+        return install(request, slug, name)
+
+    def install(request: AnyRequest, slug: str, name: str | None) -> Response[bytes]:
         with looking(request) as operation:
             app = apps.find(operation, slug)
             channels = [row for row in channel.of_app(operation, app) if row.release_id is not None]
@@ -209,7 +216,7 @@ def build_pages(services: PageServices) -> list[Any]:
             cookies=[Cookie(key=COOKIE, value="", max_age=0, path="/")],
         )
 
-    handlers = [overview, app_page, release_page, install_page, login_page, login, logout]
+    handlers = [overview, app_page, release_page, install_app, install_channel, login_page, login, logout]
     for handler in handlers:
         handler.exception_handlers = {DomainError: _page_error(pages)}
         handler.include_in_schema = False
