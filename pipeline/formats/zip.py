@@ -25,138 +25,33 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.formats import zip_records as records
-from pipeline.formats.facts import Finding, Malformed, Rule, Severity, Unjudgeable
+from pipeline.formats.facts import Finding, Malformed, Rule, Unjudgeable
 from pipeline.formats.source import Source
+from pipeline.formats.zip_end import find_end, find_signing_block
+from pipeline.formats.zip_names import leaves, name_of, unsafe_name
 from pipeline.formats.zip_records import MALFORMED
+from pipeline.formats.zip_rules import (
+    BOMB,
+    CORRUPT,
+    DUPLICATE,
+    ENCRYPTED,
+    GAP,
+    METHOD,
+    MISMATCH,
+    OVERLAP,
+    PREFIX,
+    RULES,
+    TOO_LARGE,
+    TOO_MANY,
+    UNSAFE_LINK,
+    UNSAFE_NAME,
+    ZIP64,
+)
 
-_REBUILD: Final = "Build the archive again with an ordinary ZIP tool and upload the new file."
-
-NO_END: Final = Rule(
-    "zip.no-end",
-    Severity.ERROR,
-    "The file has no end of central directory: it is not a ZIP archive, or it was cut off.",
-    "Compare the size with the original, and upload the complete file again.",
-    "APPNOTE.TXT 4.3.16",
-)
-TRAILING: Final = Rule(
-    "zip.trailing-data",
-    Severity.ERROR,
-    "Bytes follow the end of the ZIP archive: {evidence}.",
-    "Remove what was appended, or build the archive again.",
-    "APPNOTE.TXT 4.3.16",
-)
-AMBIGUOUS: Final = Rule(
-    "zip.several-ends",
-    Severity.ERROR,
-    "The archive has more than one end of central directory, so tools disagree about its contents: {evidence}.",
-    _REBUILD,
-    "APPNOTE.TXT 4.3.16; parser differentials",
-)
-PREFIX: Final = Rule(
-    "zip.prefix-data",
-    Severity.ERROR,
-    "The first entry does not stand at the start of the file: {evidence}.",
-    _REBUILD,
-    "CVE-2017-13156 (Janus); parser differentials",
-)
-GAP: Final = Rule(
-    "zip.hidden-data",
-    Severity.ERROR,
-    "The archive holds bytes that belong to no entry: {evidence}.",
-    _REBUILD,
-    "APPNOTE.TXT 4.3.6; parser differentials",
-)
-OVERLAP: Final = Rule(
-    "zip.overlapping-entries",
-    Severity.ERROR,
-    "Two entries share the same bytes, as in a ZIP bomb: {evidence}.",
-    _REBUILD,
-    "CVE-2024-0450; Fifield, A better zip bomb",
-)
-MISMATCH: Final = Rule(
-    "zip.header-mismatch",
-    Severity.ERROR,
-    "The central directory and the entry itself contradict each other: {evidence}.",
-    _REBUILD,
-    "APPNOTE.TXT 4.3.7, 4.3.9, 4.3.12",
-)
-DUPLICATE: Final = Rule(
-    "zip.duplicate-entry",
-    Severity.ERROR,
-    "Two entries have the same name, so tools disagree about the contents: {evidence}.",
-    "Remove one of them and build the archive again.",
-    "Android master key, CVE-2013-4787",
-)
-UNSAFE_NAME: Final = Rule(
-    "zip.unsafe-name",
-    Severity.ERROR,
-    "An entry's name would leave the folder that it is unpacked to, or cannot be a file name: {evidence}.",
-    "Use relative names without '..', backslashes and control characters.",
-    "APPNOTE.TXT 4.4.17; Zip Slip, CWE-22",
-)
-UNSAFE_LINK: Final = Rule(
-    "zip.unsafe-link",
-    Severity.ERROR,
-    "A symbolic link or special file leads out of the archive: {evidence}.",
-    "Link only to files of the same archive, by relative paths.",
-    "CWE-59, CWE-61",
-)
-ENCRYPTED: Final = Rule(
-    "zip.encrypted",
-    Severity.ERROR,
-    "An entry is encrypted, so it cannot be inspected: {evidence}.",
-    "Build the archive without a password.",
-    "APPNOTE.TXT 4.4.4",
-)
-METHOD: Final = Rule(
-    "zip.method",
-    Severity.WARNING,
-    "An entry uses a compression method that is not read here: {evidence}.",
-    "Compress with Deflate (the default of nearly every tool), or store without compression.",
-    "APPNOTE.TXT 4.4.5",
-    inconclusive=True,
-)
-ZIP64: Final = Rule(
-    "zip.zip64",
-    Severity.ERROR,
-    "The archive uses ZIP64, which this format does not allow.",
-    "Build the archive again without ZIP64; it is only needed above 4 GiB or 65535 entries.",
-    "AOSP apksig, ApkUtils.findZipSections",
-)
-TOO_MANY: Final = Rule(
-    "zip.too-many-entries",
-    Severity.WARNING,
-    "The archive has more entries than are read here: {evidence}.",
-    "Pack many small files into one inner archive, or split the archive.",
-    "limit of this server",
-    inconclusive=True,
-)
-BOMB: Final = Rule(
-    "zip.bomb",
-    Severity.ERROR,
-    "The archive unpacks to far more than it can reasonably hold: {evidence}.",
-    "Leave generated or empty padding out of the archive.",
-    "CWE-409",
-)
-TOO_LARGE: Final = Rule(
-    "zip.member-too-large",
-    Severity.WARNING,
-    "A member that has to be read is larger than the limit: {evidence}.",
-    "Make the named file smaller.",
-    "limit of this server",
-    inconclusive=True,
-)
-CORRUPT: Final = Rule(
-    "zip.corrupt-member",
-    Severity.ERROR,
-    "A member does not unpack to what the archive says: {evidence}.",
-    "The file was damaged or changed after it was built; build it again and upload the new file.",
-    "APPNOTE.TXT 4.4.7",
-)
-RULES: Final = (
-    *records.RULES, NO_END, TRAILING, AMBIGUOUS, PREFIX, GAP, OVERLAP, MISMATCH, DUPLICATE, UNSAFE_NAME,
-    UNSAFE_LINK, ENCRYPTED, METHOD, ZIP64, TOO_MANY, BOMB, TOO_LARGE, CORRUPT,
-)  # fmt: skip
+__all__ = [
+    "CORRUPT", "DEFLATED", "MAX_LINK_BYTES", "PREFIX", "RULES", "STORED", "Entry", "ZipArchive", "ZipPolicy", "find_end",
+    "find_signing_block",
+]  # fmt: skip
 
 MAX_ENTRIES: Final = 200_000  # about 0.7 KiB of memory each
 MAX_DIRECTORY_BYTES: Final = 64 << 20
@@ -174,11 +69,7 @@ DEFLATED: Final = 8
 FLAG_ENCRYPTED: Final = 0x2041  # bits 0, 6 (strong) and 13 (masked headers)
 FLAG_DESCRIPTOR: Final = 0x0008
 FLAG_PATCHED: Final = 0x0020
-FLAG_UTF8: Final = 0x0800
 _HOSTS_WITH_MODE: Final = frozenset({3, 19})  # APPNOTE 4.4.2: UNIX, OS X
-
-SIGNING_BLOCK_MAGIC: Final = b"APK Sig Block 42"
-_SIGNING_BLOCK_MIN_BYTES: Final = 32  # two sizes and the magic
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,8 +245,8 @@ class ZipArchive:
             raise Malformed(MALFORMED, "the central directory holds more than its entries")
 
     def _entry(self, header: records.CentralHeader, record_offset: int) -> Entry:
-        name = _name(header)
-        reason = _unsafe_name(name, backslashes=self.policy.backslashes)
+        name = name_of(header)
+        reason = unsafe_name(name, backslashes=self.policy.backslashes)
         if reason:
             self._refuse(UNSAFE_NAME, f"{name}: {reason}")
         if header.flags & FLAG_ENCRYPTED:
@@ -487,86 +378,8 @@ class ZipArchive:
                 self._refuse(UNSAFE_LINK, f"{entry.name} lies behind a link")
             if entry.is_link:
                 target = self.read(entry, MAX_LINK_BYTES).decode("utf-8", "surrogateescape")
-                if not self.policy.links or _leaves(parts[:-1], target):
+                if not self.policy.links or leaves(parts[:-1], target):
                     self._refuse(UNSAFE_LINK, f"{entry.name} -> {target}")
-
-
-def find_end(source: Source) -> int:
-    """The offset of the end of central directory record (APPNOTE 4.3.16); a record elsewhere in the comment is refused."""
-    tail = source.tail(records.END_BYTES + records.COMMENT_MAX_BYTES)
-    base = source.size - len(tail)
-    fits: list[int] = []
-    others: list[int] = []
-    position = tail.rfind(records.END_SIGNATURE)
-    while position >= 0:
-        if position + records.END_BYTES <= len(tail):
-            comment = int.from_bytes(tail[position + 20 : position + 22], "little")
-            here = fits if position + records.END_BYTES + comment == len(tail) else others
-            here.append(base + position)
-        position = tail.rfind(records.END_SIGNATURE, 0, position)
-    if not fits:
-        if others:
-            raise Malformed(TRAILING, "the archive's comment does not end with the file")
-        raise Malformed(NO_END)
-    # Some readers take the last signature, some the first that fits: what lies in the comment must not be one.
-    if len(fits) > 1 or any(offset > fits[0] for offset in others):
-        raise Malformed(AMBIGUOUS, f"at {sorted(fits + others)}")
-    return fits[0]
-
-
-def find_signing_block(source: Source, start: int, end: int) -> tuple[int, int] | None:
-    """Offset and length of an APK Signing Block that ends at `end` and begins at `start` or later.
-
-    Layout: u64 size, pairs, u64 size, magic; both sizes count everything but the first. Where the magic or a size is wrong
-    Android sees no block, and so does this.
-    """
-    if end - start < _SIGNING_BLOCK_MIN_BYTES or source.at(end - 16, 16) != SIGNING_BLOCK_MAGIC:
-        return None
-    size = int.from_bytes(source.at(end - 24, 8), "little")
-    if size < _SIGNING_BLOCK_MIN_BYTES - 8 or size + 8 > end - start:
-        return None
-    if int.from_bytes(source.at(end - size - 8, 8), "little") != size:
-        return None
-    return end - size - 8, size + 8
-
-
-def _name(header: records.CentralHeader) -> str:
-    """APPNOTE 4.4.17 and appendix D. Without the flag, names are UTF-8 on macOS and in Java, else code page 437."""
-    try:
-        name = header.name.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if header.flags & FLAG_UTF8:
-            raise Malformed(UNSAFE_NAME, f"{header.name!r} is not UTF-8") from error
-        name = header.name.decode("cp437")
-    unicode_path = records.extra_field(header.extra, records.EXTRA_UNICODE_PATH)
-    if unicode_path is None or header.flags & FLAG_UTF8:
-        return name
-    # APPNOTE 4.6.9: version, CRC of the name that it replaces, UTF-8.
-    if len(unicode_path) < 5 or int.from_bytes(unicode_path[1:5], "little") != zlib.crc32(header.name):
-        return name
-    try:
-        other = unicode_path[5:].decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Malformed(UNSAFE_NAME, f"{name}: its Unicode name is not UTF-8") from error
-    if header.name.isascii() and other != name:
-        raise Malformed(MISMATCH, f"{name} has the second name {other}")
-    return other
-
-
-def _unsafe_name(name: str, *, backslashes: bool) -> str | None:
-    """Why this name must not become a path, or None."""
-    if "\\" in name and not backslashes:
-        return "a backslash"
-    path = name.replace("\\", "/")
-    if not path.strip("/"):
-        return "an empty name"
-    if path.startswith("/") or (len(path) > 1 and path[1] == ":" and path[0].isalpha()):
-        return "an absolute path"
-    if any(part == ".." for part in path.split("/")):
-        return "a parent folder"
-    if any(char < " " or char == "\x7f" for char in name):
-        return "a control character"
-    return None
 
 
 def _check_sizes(header: records.CentralHeader, method: int, name: str) -> None:
@@ -576,18 +389,3 @@ def _check_sizes(header: records.CentralHeader, method: int, name: str) -> None:
         raise Malformed(BOMB, f"{name}: {header.size} bytes out of {header.compressed_size}")
     if name.endswith("/") and header.size:
         raise Malformed(MALFORMED, f"the folder {name} has content")
-
-
-def _leaves(folder: list[str], target: str) -> bool:
-    """Whether a link in `folder` (path parts) to `target` leads out of the archive. Judged without following links."""
-    if not target or "\0" in target or target.startswith("/"):
-        return True
-    depth = len(folder)
-    for part in target.split("/"):
-        if part == "..":
-            depth -= 1
-        elif part not in ("", "."):
-            depth += 1
-        if depth < 0:
-            return True
-    return False
