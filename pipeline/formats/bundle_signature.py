@@ -137,6 +137,7 @@ _CODE_PLACES: Final = re.compile(
     r"(?:Frameworks|SharedFrameworks|PlugIns|Plug-ins|XPCServices|Helpers|MacOS|Library/(?:Automator|Spotlight|"
     r"LoginItems|SystemExtensions)|Watch|AppClips|Extensions)/"
 )
+_SEPARATE_DIRECTORY: Final = "_CodeSignature/CodeDirectory"
 _ALLOWED_IN_ROOT: Final = re.compile(r"(?:\.LSOverride|\.DS_Store|Icon\r|\.SoftwareDepot\.tracking)\Z")
 _FRAMEWORK_LINK: Final = re.compile(r"(?:\./)?Versions/Current/[^/]+\Z")
 
@@ -401,13 +402,23 @@ def _verify_nested(
             return code, []
         bundle = find_bundle(tree, path)
         if bundle is not None and bundle.executable is None:
-            return CodeSignature(reason="a bundle of resources"), []
+            return _without_executable(bundle), []
         inner = _verify(tree, path, budget, depth + 1)
     except Malformed as error:
         code = CodeSignature()
         code.fail(error.finding)
         return code, []
     return inner.code, inner.nested
+
+
+def _without_executable(bundle: Bundle) -> CodeSignature:
+    """A bundle of resources. Where it is signed, its signature lies in files of its own."""
+    if bundle.find(_SEPARATE_DIRECTORY) is None:
+        return CodeSignature(reason="a bundle of resources")
+    return CodeSignature(
+        status=SignatureStatus.UNVERIFIED,
+        reason="a bundle of resources, whose signature lies in separate files that are not read here",
+    )
 
 
 def _nested_problem(inner: CodeSignature, row: SealedFile | None) -> str | None:

@@ -9,7 +9,6 @@ Left to others: how an archive decompresses its members, and the limits on their
 Rules: a short read is `Malformed`, never a shorter answer; every re-read counts against `REREAD_BUDGET_BYTES`.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
@@ -47,14 +46,6 @@ class Content(Protocol):
 
     def window(self, offset: int, length: int) -> "Content":
         """A part of this content as a content of its own."""
-
-
-def digest_of(content: Content, algorithm: str) -> bytes:
-    """The digest of all of `content`, streamed."""
-    state = hashlib.new(algorithm)
-    for part in content.chunks():
-        state.update(part)
-    return state.digest()
 
 
 class MemoryContent:

@@ -105,7 +105,8 @@ def read(source: Source) -> Report:
     """Read and verify; raises `Malformed` or `Unjudgeable`."""
     report = Report(format="dmg", platform="macos")
     encrypted = is_encrypted(source)
-    report.details = {"koly_trailer": not encrypted, "encrypted": encrypted, "sevenzip_types": []}
+    has_trailer = source.size >= KOLY_BYTES and source.tail(KOLY_BYTES).startswith(b"koly")
+    report.details = {"koly_trailer": has_trailer, "encrypted": encrypted, "sevenzip_types": []}
     if encrypted:
         report.add(ENCRYPTED)
         report.signature = Signature(SignatureStatus.UNVERIFIED, reason="the image is encrypted")

@@ -56,8 +56,12 @@ _COVERING: Final = {
     r"^version.plist$": re.compile(r"version\.plist\Z"),
     r"^version\.plist$": re.compile(r"version\.plist\Z"),
 }
-# bundlediskrep.cpp, adjustResources: never part of the seal. SC_Info is what the App Store adds after signing.
-_EXCLUDED: Final = re.compile(r"(?:_CodeSignature|_MASReceipt|SC_Info)/|CodeResources\Z")
+# bundlediskrep.cpp, adjustResources: never part of the seal. SC_Info is what the App Store adds after signing, to
+# frameworks and extensions too (StaticCode.cpp, checkfix30814861).
+_EXCLUDED: Final = re.compile(
+    r"(?:_CodeSignature|_MASReceipt)/|CodeResources\Z"
+    r"|(?:Frameworks/[^/]+\.framework/|PlugIns/[^/]+\.appex/)?SC_Info/[^/]+\Z"
+)
 
 
 @dataclass(frozen=True, slots=True)

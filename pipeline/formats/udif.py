@@ -238,7 +238,8 @@ def _partition(data: bytes, name: str, data_at: int, end: int) -> Partition:
         if kind in (BlockKind.END, BlockKind.COMMENT):
             continue
         block = Block(kind, sector, length, data_at + base + offset, packed)
-        if sector + length > sectors or block.offset + packed > end:
+        stored = kind not in (BlockKind.ZERO, BlockKind.IGNORE)
+        if sector + length > sectors or (stored and block.offset + packed > end):
             raise Malformed(MALFORMED, f"a block of {name!r} leaves the partition or the file")
         blocks.append(block)
     return Partition(name, first, sectors, _checksum(data, 64), tuple(blocks))

@@ -348,3 +348,25 @@ def test_without_its_files_a_bundle_is_not_called_valid():
     files["Notes.app/Contents/Resources/notes.txt"] = b"lies"
     result = verify_bundle(MadeTree(files), "Notes.app", whole=False)
     assert result.code.status is SignatureStatus.UNVERIFIED
+
+
+def test_a_nested_bundle_of_resources_may_keep_its_signature_in_separate_files():
+    folder = "/Contents/"
+    files: Files = {
+        f"{folder}Info.plist": b"<plist><dict/></plist>",
+        f"{folder}_CodeSignature/CodeDirectory": b"x",
+    }
+    app = replace(NOTES, nested={"PlugIns/Help.bundle": ({"cdhash": bytes(20), "requirement": "x"}, files)})
+    result = verified(app)
+    assert not result.code.findings
+    assert result.nested[0].code.status is SignatureStatus.UNVERIFIED
+    files.pop(f"{folder}_CodeSignature/CodeDirectory")
+    assert rules(verified(app)) == {"codesign.nested-invalid"}
+
+
+def test_what_the_app_store_adds_is_no_added_file():
+    def change(files: Files) -> None:
+        files["Payload/Demo.app/SC_Info/Demo.sinf"] = b"x"
+        files["Payload/Demo.app/Frameworks/Core.framework/SC_Info/Core.sinf"] = b"x"
+
+    assert verified(replace(IOS, signing=by_family()), change).code.status is SignatureStatus.VALID
