@@ -263,12 +263,12 @@ class ZipArchive:
         )  # fmt: skip
 
     def _method(self, header: records.CentralHeader, name: str) -> int:
+        if self.policy.android_methods:
+            return STORED if header.method == STORED else DEFLATED
         if header.flags & FLAG_PATCHED:
             raise Unjudgeable(METHOD, f"{name}: patched data")
         if header.method in (STORED, DEFLATED):
             return header.method
-        if self.policy.android_methods:
-            return DEFLATED
         raise Unjudgeable(METHOD, f"{name}: method {header.method}")
 
     def _local(self, header: records.CentralHeader, name: str) -> tuple[int, int]:
