@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
-from urllib.parse import quote
 
 import httpx
 
@@ -212,11 +211,6 @@ class Client:
             f"The answer of {self.server} for {path} is not one of a distd server.",
             remedy="Look at --server.",
         )
-
-
-def segment(text: str) -> str:
-    """A value as one segment of a path."""
-    return quote(text, safe="")
 
 
 def may_repeat(error: httpx.HTTPError, *, idempotent: bool) -> bool:

@@ -14,9 +14,10 @@ from urllib.parse import quote
 
 import httpx
 
-from .client import Client, may_repeat, segment, wait_asked_for
+from .client import Client, may_repeat, wait_asked_for
 from .digest import CHUNK_BYTES
 from .errors import CliError, usage
+from .paths import segment
 from .patience import Patience
 
 READ_BYTES: Final = 256 << 10

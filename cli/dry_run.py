@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from .client import Client, segment
+from .client import Client
 from .comparing import artifact_key, attachment_key, attachment_row_key, compare, row_key
 from .document import failure_of, release_document, rows
 from .errors import CliError, ServerProblem
 from .files import Ready
 from .output import size
+from .paths import segment
 from .publishing import digests_of
 
 

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from .client import Client, segment
+from .client import Client
 from .errors import CliError
 from .output import table
+from .paths import segment
 
 
 def release_by(client: Client, name: str, *, app: str | None = None) -> dict[str, Any]:

@@ -15,7 +15,11 @@ from .errors import CliError
 
 SCHEMA: Final = 1
 _BAR_CELLS: Final = 24
+_SECRET_MIN_CHARS: Final = 8  # the server's tokens have 61
 _MARKS_PERCENT: Final = (25, 50, 75, 100)  # what a log gets to see of an upload
+_LOCAL: Final = frozenset(
+    {"usage", "invalid_manifest", "interrupted"}
+)  # no log of a server has anything on these
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -38,19 +42,20 @@ class Output:
         self._bar_shown = False
 
     def hide(self, secret: str) -> None:
-        """Never print `secret`, whatever happens."""
-        self._secrets.add(secret)
+        """Never print `secret`, whatever happens. What is too short to be a token is no secret, and would black out words."""
+        if len(secret) >= _SECRET_MIN_CHARS:
+            self._secrets.add(secret)
 
     def result(self, document: Mapping[str, Any], lines: Iterable[str] = ()) -> None:
         """What the command found out: `document` with --json, else `lines`."""
         if self.as_json:
-            self._write(self._out, json.dumps({"schema": SCHEMA, "ok": True} | dict(document), indent=2))
+            self._document({"schema": SCHEMA, "ok": True} | dict(document), indent=2)
         else:
             self.lines(lines)
 
     def json_line(self, document: Mapping[str, Any]) -> None:
         """One document on one line, for commands that answer once per file."""
-        self._write(self._out, json.dumps(document))
+        self._document(document, indent=None)
 
     def lines(self, lines: Iterable[str]) -> None:
         """Lines for people, on stdout."""
@@ -58,20 +63,20 @@ class Output:
             self._write(self._out, line)
 
     def raw(self, text: str) -> None:
-        """A text that is the result itself, such as a schema or a secret that is shown once."""
+        """A text that is the result itself: JSON."""
         self._flush_bar()
         self._out.write(text + "\n")
         self._out.flush()
+
+    def _document(self, value: Mapping[str, Any], *, indent: int | None) -> None:
+        self.raw(json.dumps(self._scrub_values(value), indent=indent))
 
     def failure(self, error: CliError, *, correlation_id: str) -> None:
         """Why the command failed: a document with --json, and always a message on stderr."""
         if self.as_json:
             row = {"correlation_id": correlation_id} | error.as_dict()
             ordered = {key: row[key] for key in ("code", "title", "detail", "remedy")} | row
-            self._write(
-                self._out,
-                json.dumps({"schema": SCHEMA, "ok": False} | error.known | {"error": ordered}, indent=2),
-            )
+            self._document({"schema": SCHEMA, "ok": False} | error.known | {"error": ordered}, indent=2)
         self._write(
             self._err, f"dist: {error.title}: {error.detail}" if error.title else f"dist: {error.detail}"
         )
@@ -82,7 +87,7 @@ class Output:
                 self._write(self._err, f"  {row.get('pointer', '')}: {row.get('detail', '')}")
         if error.remedy and not error.extra.get("problems"):
             self._write(self._err, f"  {error.remedy}")
-        if error.code in {"internal", "server_error", "unreachable", "unauthorized", "forbidden"}:
+        if error.code not in _LOCAL:
             self._write(self._err, f"  correlation id: {error.extra.get('correlation_id') or correlation_id}")
 
     def trace(self, text: str) -> None:
@@ -121,7 +126,7 @@ class Output:
 
     def _write(self, stream: TextIO, text: str) -> None:
         self._flush_bar()
-        line = clean(self._scrub(text), keep="\n")
+        line = clean(self._scrub(text))
         try:
             stream.write(line + "\n")
         except UnicodeEncodeError:  # a terminal or log that is not UTF-8
@@ -133,6 +138,14 @@ class Output:
         for secret in self._secrets:
             text = text.replace(secret, "dist_…")
         return text
+
+    def _scrub_values(self, value: Any) -> Any:
+        """The texts in a document, and never its keys."""
+        if isinstance(value, str):
+            return self._scrub(value)
+        if isinstance(value, Mapping):
+            return {key: self._scrub_values(child) for key, child in value.items()}
+        return [self._scrub_values(child) for child in value] if isinstance(value, (list, tuple)) else value
 
 
 class Bar:
@@ -197,11 +210,11 @@ def size(count: int) -> str:
     raise RuntimeError("the loop ends with the last unit")
 
 
-def clean(text: str, *, keep: str = "") -> str:
+def clean(text: str) -> str:
     """Text that cannot steer a terminal: control and bidirectional characters as escapes."""
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() or char in keep else _escaped(char) for char in text)
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
 def _escaped(char: str) -> str:

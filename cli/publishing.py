@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .client import Client, segment
+from .client import Client
 from .comparing import Wanted, artifact_key, attachment_key, attachment_row_key, compare, row_key
 from .declared import Artifact, Attachment, Manifest
 from .digest import Digested, digest
@@ -25,6 +25,7 @@ from .document import failure_of, finding_lines, release_document, rows
 from .errors import CliError, ServerProblem
 from .files import Ready
 from .output import Output, size
+from .paths import segment
 from .upload import upload
 from .waiting import step_watcher, wait_for
 
@@ -174,7 +175,13 @@ def open_release(client: Client, ready: Ready, *, supersede: str | None = None) 
     except ServerProblem as problem:
         if problem.status != 404:
             raise
-    create_app(client, manifest)
+    try:
+        create_app(client, manifest)
+    except ServerProblem as problem:
+        if (
+            problem.status != 409
+        ):  # another job created it in this very moment, maybe with another description
+            raise
     return client.post(path, body)
 
 

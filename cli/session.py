@@ -72,6 +72,9 @@ _SERVER = Annotated[
 ]
 _TOKEN = Annotated[str | None, typer.Option("--token", metavar="TOKEN", help="The token  [env: DIST_TOKEN]")]
 
+_UNUSED_SERVER = Annotated[str | None, typer.Option("--server", hidden=True)]
+_UNUSED_TOKEN = Annotated[str | None, typer.Option("--token", hidden=True)]
+
 
 def command(group: typer.Typer, name: str, *, server: bool = True) -> Callable[[Function], Function]:
     """Register a function of a Session as the command `name`; without `server` it works offline."""
@@ -79,21 +82,19 @@ def command(group: typer.Typer, name: str, *, server: bool = True) -> Callable[[
     def register(function: Function) -> Function:
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         common = [_option("as_json", _JSON, default=False), _option("quiet", _QUIET, default=False)]
-        if server:
-            common = [
-                _option("server", _SERVER, default=None),
-                _option("token", _TOKEN, default=None),
-                *common,
-            ]
+        # Offline commands take them too, so that a script may add the same options to every call.
+        common += [
+            _option("server", _SERVER if server else _UNUSED_SERVER, default=None),
+            _option("token", _TOKEN if server else _UNUSED_TOKEN, default=None),
+        ]
 
         def shim(ctx: typer.Context, **values: Any) -> None:
             session: Session = ctx.obj
             session.output.as_json |= values.pop("as_json")
             session.output.quiet |= values.pop("quiet")
-            if server:
-                session.server_option, session.token_option = values.pop("server"), values.pop("token")
-                if session.token_option:
-                    session.output.hide(session.token_option)
+            session.server_option, session.token_option = values.pop("server"), values.pop("token")
+            if session.token_option:
+                session.output.hide(session.token_option)
             function(session, **values)
 
         context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)

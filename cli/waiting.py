@@ -12,9 +12,10 @@ from typing import Any, Final
 
 import httpx
 
-from .client import API, CONNECT_TIMEOUT_SECONDS, Client, may_repeat, segment
+from .client import API, CONNECT_TIMEOUT_SECONDS, Client, may_repeat
 from .document import named, release_document, rows
 from .errors import CliError
+from .paths import segment
 from .sse import TooLong, events
 
 FINAL: Final = frozenset({"published", "rejected", "revoked"})

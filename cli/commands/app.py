@@ -6,6 +6,7 @@ import typer
 
 from ..errors import usage
 from ..output import pairs, table
+from ..paths import segment
 from ..platforms import PLATFORMS
 from ..session import Session, command, group
 from ..words import required
@@ -58,8 +59,6 @@ def create(
 @command(app, "show")
 def show(session: Session, words: Slug = None, slug: Slugged = None) -> None:
     """Show an app."""
-    from ..client import segment  # noqa: PLC0415  needs httpx
-
     (wanted,) = required(words or [], app=slug)
     document = session.client.get(f"/apps/{segment(wanted)}")
     session.output.result(_shown(document), _lines(document))
@@ -76,8 +75,6 @@ def change(
     access: Access = None,
 ) -> None:
     """Change an app's name, description, platforms or access."""
-    from ..client import segment  # noqa: PLC0415  needs httpx
-
     (wanted,) = required(words or [], app=slug)
     fields = _fields(name, description, platform, access)
     if not fields:

@@ -8,6 +8,7 @@ import typer
 from ..document import rows as rows_of
 from ..errors import CliError, usage
 from ..output import size, table
+from ..paths import segment
 from ..platforms import PLATFORMS
 from ..session import Session, command, group
 
@@ -50,8 +51,6 @@ def list_artifacts(
     if release or channel:
         items = _of_release(session, release, slug, channel)["artifacts"]
     elif slug:
-        from ..client import segment  # noqa: PLC0415  needs httpx
-
         items = list(session.client.pages(f"/apps/{segment(slug)}/artifacts"))
     else:
         raise usage("Whose artifacts?", "Give a release's id, or an app.")
@@ -143,7 +142,6 @@ def download_files(
     ] = None,
 ) -> None:
     """Download artifacts and check their digests. Goes on where an earlier run stopped."""
-    from ..client import segment  # noqa: PLC0415  needs httpx
     from ..download import download, target_path, wanted_of  # noqa: PLC0415  needs httpx
 
     rows = [session.client.get(f"/artifacts/{segment(name)}") for name in artifacts or []]
@@ -239,8 +237,6 @@ def _published(
     session: Session, release: str | None, slug: str | None, channel: str | None, artifact: str | None
 ) -> list[dict[str, Any]]:
     """The artifacts (and attachments) to compare with."""
-    from ..client import segment  # noqa: PLC0415  needs httpx
-
     if artifact is not None:
         return [session.client.get(f"/artifacts/{segment(artifact)}")]
     if release or channel:
@@ -257,7 +253,6 @@ def _published(
 def _of_release(
     session: Session, release: str | None, slug: str | None, channel: str | None
 ) -> dict[str, Any]:
-    from ..client import segment  # noqa: PLC0415  needs httpx
     from ..lookup import release_by  # noqa: PLC0415  needs httpx
 
     if release is None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from ..output import table
+from ..paths import segment
 from ..session import Session, command, group
 from ..words import required
 
@@ -37,7 +38,6 @@ def list_channels(
     slug: Slug = None,
 ) -> None:
     """List the channels of an app and what they point to."""
-    from ..client import segment  # noqa: PLC0415  needs httpx
     from ..lookup import channels_table  # noqa: PLC0415  needs httpx
 
     (wanted,) = required(words or [], app=slug)
@@ -141,8 +141,6 @@ def delete(session: Session, words: AppAndChannel = None, slug: Slug = None, cha
 
 
 def _path(slug: str, name: str) -> str:
-    from ..client import segment  # noqa: PLC0415  needs httpx
-
     return f"/apps/{segment(slug)}/channels/{segment(name)}"
 
 

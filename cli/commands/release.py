@@ -9,6 +9,7 @@ import typer
 from ..document import failure_of, finding_lines, identity, release_document, release_lines
 from ..errors import CliError, usage
 from ..output import table
+from ..paths import segment
 from ..session import Session, command, group
 from ..words import required
 
@@ -41,8 +42,6 @@ def list_releases(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
 ) -> None:
     """List the releases of an app, newest first."""
-    from ..client import segment  # noqa: PLC0415  needs httpx
-
     (wanted,) = required(words or [], app=slug)
     items = list(
         session.client.pages(
@@ -111,8 +110,6 @@ def open_one(
         "supersede": supersede,
     }
     body |= {key: value for key, value in given.items() if value is not None}
-    from ..client import segment  # noqa: PLC0415  needs httpx
-
     status, document = session.client.post_with_status(f"/apps/{segment(wanted)}/releases", body)
     _result(session, document, created=status == 201)
 
@@ -129,8 +126,6 @@ def submit(
     timeout: Timeout = 600,
 ) -> None:
     """Close a draft and have it validated. Submitted already: no error, `"created": false`."""
-    from ..client import segment  # noqa: PLC0415  needs httpx
-
     (wanted,) = required(words or [], release=release)
     document = session.client.post(
         f"/releases/{segment(wanted)}/submit", {"channel": channel} if channel else {}
@@ -156,8 +151,6 @@ def revoke(
     reason: Annotated[str | None, typer.Option("--reason", help="Why; people will read it.")] = None,
 ) -> None:
     """Take a published release out of every channel and feed. Its record stays."""
-    from ..client import segment  # noqa: PLC0415  needs httpx
-
     (wanted,) = required(words or [], release=release)
     if not reason:
         raise usage("A reason is missing.", "Give --reason; people will read it.")
@@ -177,8 +170,6 @@ def rerun(
     timeout: Timeout = 600,
 ) -> None:
     """Run the failed jobs of a rejected release again."""
-    from ..client import segment  # noqa: PLC0415  needs httpx
-
     (wanted,) = required(words or [], release=release)
     body = {
         key: value for key, value in {"artifact_id": artifact, "job_id": job}.items() if value is not None
@@ -194,8 +185,6 @@ def rerun(
 @command(app, "discard")
 def discard(session: Session, words: Id = None, release: Named = None) -> None:
     """Forget a draft and what was uploaded for it."""
-    from ..client import segment  # noqa: PLC0415  needs httpx
-
     (wanted,) = required(words or [], release=release)
     session.client.delete(f"/releases/{segment(wanted)}")
     session.output.result({"release": {"id": wanted, "status": "discarded"}}, [f"Discarded {wanted}."])

@@ -6,6 +6,7 @@ import typer
 
 from ..errors import usage
 from ..output import pairs, table
+from ..paths import segment
 from ..session import Session, command, group
 from ..words import required
 
@@ -80,8 +81,6 @@ def revoke(
     ] = None,
 ) -> None:
     """Revoke a token; its next request fails."""
-    from ..client import segment  # noqa: PLC0415  needs httpx
-
     (wanted,) = required(words or [], id=token_id)
     if not wanted.startswith("tok_"):
         raise usage(

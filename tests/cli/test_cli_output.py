@@ -119,7 +119,7 @@ def test_a_failure_keeps_what_is_known_and_puts_the_four_keys_first() -> None:
     assert document["ok"] is False
     assert list(document["error"])[:4] == ["code", "title", "detail", "remedy"]
     assert document["error"]["right"] == "x"
-    assert err.getvalue() == "dist: T: D\n  R\n"
+    assert err.getvalue() == "dist: T: D\n  R\n  correlation id: c-1\n"
 
 
 def test_a_stream_that_is_not_utf8() -> None:
@@ -127,3 +127,19 @@ def test_a_stream_that_is_not_utf8() -> None:
     stream = io.TextIOWrapper(raw, encoding="ascii")
     Output(stdout=stream).lines(["日本"])
     assert raw.getvalue() == b"\\u65e5\\u672c\n"
+
+
+def test_a_secret_is_hidden_in_values_and_never_breaks_a_document() -> None:
+    output, out, err = make(as_json=True)
+    output.hide("dist_revision")
+    output.hide("y")
+    output.result({"dist_revision": ["the token is dist_revision, yes"]})
+    output.note("dist_revision")
+    assert json.loads(out.getvalue())["dist_revision"] == ["the token is dist_…, yes"]
+    assert err.getvalue() == "dist_…\n"
+
+
+def test_a_line_of_the_server_stays_one_line() -> None:
+    output, out, _ = make()
+    output.lines(["a\n::error::b"])
+    assert out.getvalue() == "a\\x0a::error::b\n"

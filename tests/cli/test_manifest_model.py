@@ -478,9 +478,9 @@ def test_the_schema_that_the_server_serves_is_this_one() -> None:
 
 
 def test_the_server_knows_the_same_words() -> None:
-    from pipeline import release, values
+    from pipeline import draft, values
 
     assert tuple(values.Platform) == PLATFORMS
-    assert release.ATTACHMENT_KINDS == ATTACHMENT_KINDS
-    assert release.IOS_MODES == IOS_MODES
+    assert draft.ATTACHMENT_KINDS == ATTACHMENT_KINDS
+    assert draft.IOS_MODES == IOS_MODES
     assert values._RESERVED_SLUGS == RESERVED_SLUGS
