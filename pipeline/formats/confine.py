@@ -25,6 +25,7 @@ from pipeline.formats.limits import Limits
 HELPER_ADDRESS_SPACE_BYTES: Final = 384 << 20  # 7-Zip needs 12 MB and a dictionary; a bomb took 534 MB
 _HELPER_OPEN_FILES: Final = 16
 
+_PACKAGE_FOLDERS: Final = frozenset({"site-packages", "dist-packages"})
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 _SYSTEM_LIBRARIES: Final = tuple(
     Path(folder)
@@ -89,9 +90,13 @@ def confine_helper(program: str, source: int, *, cpu_seconds: int) -> None:
 
 
 def readable_paths() -> set[Path]:
-    """Where a reader's modules are imported from: the standard library, installed packages, this package, shared libraries."""
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    return {_PACKAGE, *(Path(sysconfig.get_path(name)) for name in names), *_SYSTEM_LIBRARIES}
+    """Where a reader's modules are imported from: the standard library, installed packages, this package, shared libraries.
+
+    Other entries of the search path are left out: a clone's root, for one, may have the server's data in it.
+    """
+    installed = {Path(entry) for entry in sys.path if Path(entry).name in _PACKAGE_FOLDERS}
+    standard = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
+    return {_PACKAGE, *installed, *standard, *_SYSTEM_LIBRARIES}
 
 
 def _limit(values: dict[int, int]) -> None:
