@@ -137,6 +137,7 @@ _CODE_PLACES: Final = re.compile(
     r"(?:Frameworks|SharedFrameworks|PlugIns|Plug-ins|XPCServices|Helpers|MacOS|Library/(?:Automator|Spotlight|"
     r"LoginItems|SystemExtensions)|Watch|AppClips|Extensions)/"
 )
+_AD_HOC: Final = "signed ad hoc: the hashes match the content, but no certificate stands behind them"
 _SEPARATE_DIRECTORY: Final = "_CodeSignature/CodeDirectory"
 _ALLOWED_IN_ROOT: Final = re.compile(r"(?:\.LSOverride|\.DS_Store|Icon\r|\.SoftwareDepot\.tracking)\Z")
 _FRAMEWORK_LINK: Final = re.compile(r"(?:\./)?Versions/Current/[^/]+\Z")
@@ -396,7 +397,10 @@ def _verify_nested(
                 raise Malformed(MALFORMED, f"{path} leads nowhere")
             content = tree.open(target)
             if is_macho(content.at(0, min(8, content.size))):
-                return verify_code(content), []
+                code = verify_code(content)
+                if code.ad_hoc:
+                    code.unverify(_AD_HOC)
+                return code, []
             code = CodeSignature(status=SignatureStatus.UNVERIFIED)
             code.findings.append(NESTED_SCRIPT.finding(path))
             return code, []
@@ -446,10 +450,10 @@ def _check_identity(outer: CodeSignature, inner: CodeSignature, row: SealedFile,
 def _settle(result: BundleSignature) -> None:
     """What ad hoc code amounts to: hashes that match, and nobody who answers for them."""
     code = result.code
-    if code.status is not SignatureStatus.VALID or not code.ad_hoc:
+    if not code.ad_hoc or code.status not in (SignatureStatus.VALID, SignatureStatus.UNVERIFIED):
         return
     if code.seal_bound:
-        code.unverify("signed ad hoc: the hashes match the content, but no certificate stands behind them")
+        code.unverify(_AD_HOC)
     else:
         code.status = SignatureStatus.UNSIGNED
         code.reason = "only the executable carries an ad hoc signature, which the linker adds by itself"

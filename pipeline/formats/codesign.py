@@ -6,7 +6,7 @@ For a whole bundle, nested code and sealed files included, use `bundle_signature
 
 The checks, slice by slice (Apple, Security `StaticCode.cpp`; Technical Note TN3126):
 
- 1. A slice without LC_CODE_SIGNATURE is unsigned; beside signed slices that is an error.
+ 1. A slice without LC_CODE_SIGNATURE is unsigned; beside slices that somebody signed that is an error.
  2. The hashed code reaches up to the signature, and nothing but zeros follows it: no byte is outside.
  3. Every page matches the hash in every CodeDirectory. Pages that FairPlay encrypts are not judged.
  4. Every special slot matches its part: Info.plist, requirements, the seal (CodeResources), entitlements.
@@ -226,11 +226,14 @@ def verify_code(
     if not signed:
         return signature
     signature.status = SignatureStatus.VALID
-    for part in macho.slices:
-        if part.code_signature is None:
-            signature.add(SLICE_UNSIGNED, f"not for {part.arch}")
-        else:
-            _verify_slice(part, signature, info_plist, seal)
+    for part in signed:
+        _verify_slice(part, signature, info_plist, seal)
+    bare = [part.arch for part in macho.slices if part.code_signature is None]
+    if bare and not signature.ad_hoc:
+        signature.add(SLICE_UNSIGNED, f"not for {', '.join(bare)}")
+    elif bare:
+        # The linker signs for arm64 only, so this is what a universal file looks like that nobody signed.
+        signature.unverify(f"only the linker's signature, and none for {', '.join(bare)}")
     if macho.fat and not _gaps_are_empty(content, macho):
         signature.add(UNCOVERED, "between or behind the architectures")
     return signature

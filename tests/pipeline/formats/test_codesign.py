@@ -179,6 +179,13 @@ def test_a_slice_that_nobody_signed_is_found():
     assert "codesign.slice-unsigned" in rules(verified(fat(*slices, archs=("x86_64", "arm64"))))
 
 
+def test_a_universal_file_that_only_the_linker_signed_is_no_error():
+    slices = (thin(arch="x86_64", signature_bytes=None), sign(thin(), Signing(flags=0x20000)))
+    result = verified(fat(*slices, archs=("x86_64", "arm64")))
+    assert result.status is SignatureStatus.UNVERIFIED
+    assert not result.findings
+
+
 def test_bytes_between_slices_are_found():
     data = bytearray(fat(sign(thin(), by_family()), archs=("arm64",)))
     data[2000] = 1
