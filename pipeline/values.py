@@ -60,9 +60,14 @@ def new_id(prefix: str) -> str:
     return prefix + "_" + "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 
+def is_digest(text: str) -> bool:
+    """Whether this is a SHA-256 in lower-case hex."""
+    return _HEX64.fullmatch(text) is not None
+
+
 def parse_digest(text: str) -> Digest:
     """A SHA-256 in lower-case hex."""
-    if not _HEX64.fullmatch(text):
+    if not is_digest(text):
         raise Invalid(
             f"{text[:80]!r} is not a SHA-256 digest.",
             remedy="Give 64 lower-case hexadecimal digits, as sha256sum prints them.",

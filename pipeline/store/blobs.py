@@ -1,7 +1,7 @@
 """What a digest store promises. `tests/contracts/test_blob_store.py` holds every implementation against it.
 
-* `adopt` is atomic and idempotent: afterwards the digest's bytes are durable under its name, whatever was there before; a crash at
-  any line leaves either nothing under that name or all of it. The source stays in place; removing it is the caller's business.
+* `adopt` is atomic and idempotent: afterwards the digest's bytes are durable under its name; a crash at any line leaves either what
+  was under that name before or all of it. The source stays in place; removing it is the caller's business.
 * A blob never changes and is read-only. Nobody but `discard` removes one.
 * `open` of a missing digest raises `BlobMissing`, and never returns other bytes than the name says, as far as their size tells;
   `verify` reads them all.
@@ -22,8 +22,11 @@ class BlobMissing(Exception):
 class BlobStore(Protocol):
     """Where validated bytes live."""
 
-    def adopt(self, source: Path, digest: Digest, size: int) -> bool:
-        """Place the file `source`, whose digest the caller has just checked, under `digest`. True when it was not there yet."""
+    def adopt(self, source: Path, digest: Digest, size: int, *, replace: bool = False) -> bool:
+        """Place the file `source`, whose digest the caller has just checked, under `digest`. True when it was not there yet.
+
+        What is there already is kept when its size is right; with `replace` the caller has read it and found it damaged.
+        """
 
     def has(self, digest: Digest) -> bool:
         """Whether the name exists."""

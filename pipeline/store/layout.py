@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pipeline.values import Digest
+from pipeline.values import Digest, is_digest
 
 DIRECTORY_MODE: Final = 0o750
 BLOB_MODE: Final = 0o440
@@ -65,7 +65,8 @@ class Layout:
 
     def blob(self, digest: Digest) -> Path:
         """Where the bytes with this digest are."""
-        assert len(digest) == 64
+        if not is_digest(digest):
+            raise RuntimeError(f"not a digest: {digest!r}")
         return self.blobs / digest[:2] / digest[2:4] / digest
 
     def worker_lock(self, worker_id: str) -> Path:
@@ -85,6 +86,8 @@ class Layout:
         ):
             folder.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         self.keys.chmod(0o700)
+        for folder in (self.root, self.blobs.parent):
+            sync_directory(folder)
 
 
 def sync_directory(folder: Path) -> None:

@@ -4,8 +4,9 @@ A blob enters by numbered steps; the caller has done step 0, hashing the source 
 
 1. make the source read-only, so that nothing of ours writes to the inode from here on
 2. fsync the source, so that its bytes are durable before its name is
-3. make the folders ab/cd and fsync the ones that were new
-4. link the source to its name; if the name exists, keep it when its size is right
+3. make the folders ab/cd and fsync the folders that hold their names, also of those that are there already: whoever made them
+   may not have come that far
+4. link the source to its name; if the name exists, keep it when its size is right and nobody found it damaged
 5. fsync the folder, so that the name is durable
 
 Only after step 5 may a row say `stored`. `link` rather than `rename`: the source keeps its name until that row is committed.
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from pipeline.store.blobs import BlobMissing
 from pipeline.store.layout import BLOB_MODE, DIRECTORY_MODE, Layout, sync_directory
-from pipeline.values import Digest, parse_digest
+from pipeline.values import Digest, is_digest
 
 
 class LocalBlobStore:
@@ -29,7 +30,7 @@ class LocalBlobStore:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
 
-    def adopt(self, source: Path, digest: Digest, size: int) -> bool:
+    def adopt(self, source: Path, digest: Digest, size: int, *, replace: bool = False) -> bool:
         """See the steps of the module. Raises RuntimeError when `source` is not `size` bytes long."""
         target = self._layout.blob(digest)
         fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -41,26 +42,27 @@ class LocalBlobStore:
         finally:
             os.close(fd)
         self._make_folders(target.parent)  # 3
-        placed = self._link(source, target, size)  # 4
+        placed = self._link(source, target, size, replace=replace)  # 4
         sync_directory(target.parent)  # 5
         return placed
 
     def _make_folders(self, folder: Path) -> None:
         for step in (folder.parent, folder):
-            try:
-                step.mkdir(mode=DIRECTORY_MODE)
-            except FileExistsError:
-                continue
+            step.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
             sync_directory(step.parent)
 
-    def _link(self, source: Path, target: Path, size: int) -> bool:
+    def _link(self, source: Path, target: Path, size: int, *, replace: bool) -> bool:
         try:
             os.link(source, target, follow_symlinks=False)
         except FileExistsError:
-            if target.stat().st_size == size:
+            there = target.stat()
+            if there.st_size == size and not replace:
+                return False
+            if os.path.samestat(there, source.stat()):
                 return False
             # A name with other bytes can only be damage: a blob is never written in place. The good copy replaces it.
             spare = target.with_name(f"{target.name}.{source.parent.name}")
+            spare.unlink(missing_ok=True)  # a run that was cut off here left it
             os.link(source, spare, follow_symlinks=False)
             spare.replace(target)
         except OSError as error:
@@ -101,10 +103,10 @@ class LocalBlobStore:
     def digests(self) -> Iterator[Digest]:
         """Every name, in order. Anything else in the tree is not a blob and is not listed."""
         for first in sorted(self._layout.blobs.glob("[0-9a-f][0-9a-f]")):
-            for second in sorted(first.glob("[0-9a-f][0-9a-f]")):
+            for second in sorted(first.glob("[0-9a-f][0-9a-f]/")):
                 for name in sorted(entry.name for entry in second.iterdir()):
-                    if len(name) == 64 and name.startswith(first.name + second.name):
-                        yield parse_digest(name)
+                    if is_digest(name) and name.startswith(first.name + second.name):
+                        yield Digest(name)
 
     def discard(self, digest: Digest) -> None:
         """Remove the file and make that durable."""
