@@ -39,7 +39,7 @@ from pipeline.formats.bundle import (
 )
 from pipeline.formats.codesign import CodeSignature, verify_code
 from pipeline.formats.facts import Malformed, Rule, Severity, SignatureStatus, Trust, Unjudgeable
-from pipeline.formats.macho import MachO, is_macho, read_macho
+from pipeline.formats.macho import MachO, holds_macho, read_macho
 from pipeline.formats.sealed import MAX_SEAL_BYTES, SEAL_PATH, Seal, SealedFile, check_seal, parse_seal
 
 _SIGN_AGAIN: Final = "Sign the app after its last change (codesign --force, or Archive in Xcode) and publish that result unchanged."
@@ -247,7 +247,7 @@ def _verify_executable(tree: FileTree, root: str) -> tuple[BundleSignature, byte
     content = tree.open(executable)
     seal_path = bundle.find(SEAL_PATH)
     seal_bytes = None if seal_path is None else _read_seal(tree, seal_path)
-    if not is_macho(content.at(0, min(8, content.size))):
+    if not holds_macho(content):
         result = BundleSignature(bundle, None, CodeSignature(), seal_present=seal_bytes is not None)
         if seal_bytes is not None:
             result.code.status = SignatureStatus.UNVERIFIED
@@ -360,7 +360,9 @@ def _nested_code(bundle: Bundle, rows: dict[str, SealedFile]) -> Iterator[tuple[
             covered.add(root)
             if find_bundle(tree, root) is not None:
                 yield root, None
-                yield from ((version, None) for version in _other_versions(tree, root))
+                # Without a seal that says otherwise, a folder there may hold anything.
+                others = (version for version in _other_versions(tree, root) if find_bundle(tree, version))
+                yield from ((version, None) for version in others)
     for path in tree.below(contents):
         relative = path[len(contents) + 1 :] if contents else path
         if path.endswith(".dylib") and _CODE_PLACES.match(relative) and not _is_below(path, covered):
@@ -396,7 +398,7 @@ def _verify_nested(
             if target is None:
                 raise Malformed(MALFORMED, f"{path} leads nowhere")
             content = tree.open(target)
-            if is_macho(content.at(0, min(8, content.size))):
+            if holds_macho(content):
                 code = verify_code(content)
                 if code.ad_hoc:
                     code.unverify(_AD_HOC)

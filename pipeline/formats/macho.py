@@ -168,6 +168,15 @@ def is_macho(head: bytes) -> bool:
     return head[:4] in _THIN_MAGICS
 
 
+def holds_macho(content: Content) -> bool:
+    """Whether `content` is a Mach-O file; a fat file of static libraries (archives of ar) is none."""
+    head = content.at(0, min(8, content.size))
+    if not is_macho(head) or head[:4] not in _FAT_MAGICS:
+        return is_macho(head)
+    offset, size = _fat_ranges(content, head)[0]
+    return not content.at(offset, min(8, size)).startswith(b"!<arch>\n")
+
+
 def read_macho(content: Content) -> MachO:
     """The slices of a Mach-O file; raises `Malformed` for anything else."""
     head = content.at(0, min(8, content.size))

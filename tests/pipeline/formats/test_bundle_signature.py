@@ -10,7 +10,7 @@ from pipeline.formats.content import Content, MemoryContent
 from pipeline.formats.facts import Malformed, SignatureStatus, Unjudgeable
 from tests.support.build_app import IOS, App, Files, Link, framework, replace
 from tests.support.build_cms import family
-from tests.support.build_macho import Signing, cdhash, sign, signed, thin
+from tests.support.build_macho import Signing, cdhash, fat, sign, signed, thin
 
 
 class MadeTree(FileTree):
@@ -370,3 +370,28 @@ def test_what_the_app_store_adds_is_no_added_file():
         files["Payload/Demo.app/Frameworks/Core.framework/SC_Info/Core.sinf"] = b"x"
 
     assert verified(replace(IOS, signing=by_family()), change).code.status is SignatureStatus.VALID
+
+
+def test_a_static_library_is_no_code_to_verify():
+    archive = fat(b"!<arch>\n" + bytes(500), archs=("arm64",))
+    app = replace(
+        NOTES, nested={"Frameworks/lib.a": ({"cdhash": bytes(20), "requirement": "x"}, {"": archive})}
+    )
+    assert rules(verified(app)) == {"codesign.nested-script"}
+    static = replace(IOS, name="Core.framework", executable="Core", files={}, signing=None, sealed=False)
+    files = {f"Frameworks/{path}": content for path, content in static.build().items()}
+    files["Frameworks/Core.framework/Core"] = archive
+    result = verified(replace(IOS, signing=by_family(), files={**IOS.files, **files}))
+    assert result.code.status is SignatureStatus.VALID
+
+
+def test_a_framework_that_lost_its_current_version_is_no_error_where_nothing_is_signed():
+    app = replace(nested_framework(), signing=None, sealed=False)
+
+    def change(files: Files) -> None:
+        root = "Notes.app/Contents/Frameworks/Core.framework/"
+        del files[f"{root}Versions/Current"], files[f"{root}Resources"]
+        files[f"{root}Resources/Info.plist"] = files.pop(f"{root}Versions/A/Resources/Info.plist")
+
+    result = verified(app, change)
+    assert not result.code.findings
