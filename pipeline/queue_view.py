@@ -55,7 +55,7 @@ def jobs(
                 pointer="/cursor",
             )
         place = int(rank)
-        query = query.where(or_(place < _RANK, and_(place == _RANK, col(Job.id) < job_id)))
+        query = query.where(or_(_RANK > place, and_(_RANK == place, col(Job.id) < job_id)))
     rows = operation.session.exec(query.order_by(_RANK, col(Job.id).desc()).limit(limit)).all()
     return [QueuedJob(*row) for row in rows]
 

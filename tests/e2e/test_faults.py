@@ -170,9 +170,7 @@ def test_a_stopped_worker_is_overtaken_and_fenced_off(tmp_path: Path):
         out, err = client.communicate(timeout=60)
         assert client.returncode == 0, (out, err)
         sleeper.send_signal(signal.SIGCONT)
-        platform.until(
-            lambda: platform.logged("job_fenced"), 20, "the sleeper notices that it was overtaken"
-        )
+        platform.until(lambda: platform.logged("job_fenced"), 20, "the sleeper notices that it was overtaken")
         assert_published_once(platform)
 
 

@@ -230,7 +230,9 @@ class Platform:
 
     def logged(self, event: str) -> int:
         """How often an event stands in the processes' logs."""
-        return sum(path.read_text(errors="replace").count(f'"event": "{event}"') for path in self.logs.iterdir())
+        return sum(
+            path.read_text(errors="replace").count(f'"event": "{event}"') for path in self.logs.iterdir()
+        )
 
     def log_text(self) -> str:
         """The ends of all processes' logs."""
