@@ -25,6 +25,7 @@ from pipeline.documents import Documents
 from pipeline.failpoints import FailPoints
 from pipeline.quarantine import Quarantine
 from pipeline.settings import Settings
+from pipeline.signing import load_or_create
 from pipeline.store.layout import Layout
 from pipeline.store.local import LocalBlobStore
 from pipeline.values import utc_now
@@ -64,6 +65,7 @@ def build_services(settings: Settings) -> Services:
         clock=utc_now,
         ring=bell.ring,
         failures=FailureWindow(settings.auth_failures_per_minute),
+        key=load_or_create(layout),
     )
 
 

@@ -119,7 +119,7 @@ def _file_system(_settings: Settings, layout: Layout) -> Check:
             "file system",
             "wrong",
             f"{point} is {kind}: SQLite's locks cannot be relied on there",
-            "Put the data directory on a disk of this machine; back it up to the share instead (`distd backup`).",
+            "Put the data directory on a disk of this machine.",
         )
     return Check("file system", "ok", f"{kind} on {point}")
 

@@ -254,17 +254,46 @@ def revoke_release(
     "/api/v1/releases/{release_id:str}/manifest",
     sync_to_thread=True,
     tags=["releases"],
-    summary="The canonical manifest",
+    summary="What was published, as canonical JSON",
 )
 def show_manifest(request: AnyRequest, services: Services, release_id: str) -> Response[bytes]:
+    _, manifest = _manifest(request, services, release_id)
+    return Response(manifest, media_type="application/json")
+
+
+@get(
+    "/api/v1/releases/{release_id:str}/manifest.minisig",
+    sync_to_thread=True,
+    tags=["releases"],
+    summary="The server's signature over the manifest, for minisign",
+)
+def show_signature(request: AnyRequest, services: Services, release_id: str) -> Response[bytes]:
+    comment, manifest = _manifest(request, services, release_id)
+    return Response(
+        services.key.sign(manifest, trusted_comment=comment).encode(), media_type="text/plain; charset=utf-8"
+    )
+
+
+def _manifest(request: AnyRequest, services: Services, release_id: str) -> tuple[str, bytes]:
     with services.reading(request) as operation:
-        _, row = release.find(operation, release_id)
+        app, row = release.find(operation, release_id)
     if row.manifest is None:
         raise NotFound(
             f"Release {row.id} is {row.status.value} and has no manifest.",
             remedy="It gets one when it is published.",
         )
-    return Response(row.manifest.encode(), media_type="application/json")
+    build = "" if row.build is None else f" build:{row.build}"
+    return f"distd app:{app.slug} version:{row.version}{build} release:{row.id}", row.manifest.encode()
+
+
+@get(
+    "/api/v1/keys/release.pub",
+    sync_to_thread=False,
+    tags=["releases"],
+    summary="The public key that manifests are signed with, for minisign",
+)
+def release_key(services: Services) -> Response[bytes]:
+    return Response(services.key.public_text.encode(), media_type="text/plain; charset=utf-8")
 
 
 ROUTES = [
@@ -280,4 +309,6 @@ ROUTES = [
     rerun_release,
     revoke_release,
     show_manifest,
+    show_signature,
+    release_key,
 ]

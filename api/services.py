@@ -28,6 +28,7 @@ from pipeline.models import BrowserSession, Token
 from pipeline.operation import Operation
 from pipeline.quarantine import Quarantine
 from pipeline.settings import Settings
+from pipeline.signing import ReleaseKey
 from pipeline.store.layout import Layout
 from pipeline.store.local import LocalBlobStore
 from pipeline.values import Clock
@@ -83,6 +84,7 @@ class Services:
     clock: Clock
     ring: Callable[[str], bool]
     failures: FailureWindow
+    key: ReleaseKey
     touched: dict[str, float] = field(default_factory=dict)
 
     @contextmanager

@@ -85,7 +85,7 @@ def check(database: Database, layout: Layout, store: LocalBlobStore, *, repair: 
     for digest in sorted(on_disk - rows.keys()):
         if not _came_since(database, digest):
             result.problems.append(
-                Problem("orphaned", digest, "no row knows this file; `distd gc` can remove it")
+                Problem("orphaned", digest, "no row knows this file: it is litter, and nothing is missing")
             )
     return result
 

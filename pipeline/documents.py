@@ -72,6 +72,7 @@ class Documents:
         """A row of a list."""
         published = release.status in {ReleaseStatus.PUBLISHED, ReleaseStatus.REVOKED}
         manifest = f"{self.base_url}/api/v1/releases/{release.id}/manifest" if published else None
+        signature = f"{manifest}.minisig" if manifest else None
         return {
             "schema": 1,
             "id": release.id,
@@ -89,7 +90,7 @@ class Documents:
             "revoke_reason": release.revoke_reason,
             "url": self.release_url(app.slug, release.id),
             "manifest_url": manifest,
-            "signature_url": None,
+            "signature_url": signature,
             "install_url": self.install_url(app.slug, release.channel),
             "channel_result": release.channel_result,
             "failure": release.failure,

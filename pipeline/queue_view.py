@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import and_, case, func, or_
+from sqlalchemy import and_, case, func, literal, or_
 from sqlmodel import col, select
 
 from pipeline import jobs as job_rows
@@ -54,8 +54,8 @@ def jobs(
                 remedy="Use next_cursor of the page before.",
                 pointer="/cursor",
             )
-        place = int(rank)
-        query = query.where(or_(_RANK > place, and_(_RANK == place, col(Job.id) < job_id)))
+        place = literal(int(rank))
+        query = query.where(or_(place < _RANK, and_(place == _RANK, col(Job.id) < job_id)))
     rows = operation.session.exec(query.order_by(_RANK, col(Job.id).desc()).limit(limit)).all()
     return [QueuedJob(*row) for row in rows]
 
