@@ -223,7 +223,22 @@ def deep(levels: int) -> bytes:
         signed_data(Recipe(make_identity("EC"), extra_attributes=(build.attribute("1.2.3"),) * (cms.ATTRIBUTES_MAX + 1))),
         bytes(cms.CMS_MAX_BYTES + 1),
     ],
-    ids=lambda data: f"{len(data)}-bytes",
+    ids=[
+        "empty",
+        "a-tag-without-a-length",
+        "an-endless-sequence-without-an-end",
+        "a-length-of-4-gib",
+        "a-length-of-2-to-the-64",
+        "100000-levels",
+        "enveloped-data",
+        "signed-data-of-a-version-only",
+        "5000-integers",
+        "cut-short",
+        "too-many-signers",
+        "too-many-certificates",
+        "too-many-attributes",
+        "too-many-bytes",
+    ],
 )  # fmt: skip
 def test_what_is_no_signature_or_too_much_of_one_is_malformed(data: bytes) -> None:
     with pytest.raises(Malformed) as caught:
