@@ -1,0 +1,18 @@
+"""Links, tickets and counted downloads
+
+The rule: additive first. A column or table is removed one release after the last code that reads it, so that a server and a
+worker of neighbouring versions can share one database while an upgrade is under way.
+"""
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Nothing to change yet."""
+
+
+def downgrade() -> None:
+    """Nothing to change back."""

@@ -1,0 +1,67 @@
+"""Install pages: what an app offers the visitor's platform on a channel."""
+
+from typing import Any
+
+from litestar import Response, get
+
+from pipeline import apps, channel, download, release
+from pipeline.errors import NotFound
+from pipeline.states import ReleaseStatus
+from ui.frame import AnyRequest, PageFrame
+from ui.views import platform_of_visitor
+
+
+def routes(frame: PageFrame) -> list[Any]:
+    """The handlers."""
+
+    @get("/install/{slug:str}", sync_to_thread=True, tags=["pages"])
+    def install_app(request: AnyRequest, slug: str) -> Response[bytes]:
+        return install(request, slug, None)
+
+    @get("/install/{slug:str}/{name:str}", sync_to_thread=True, tags=["pages"])
+    def install_channel(request: AnyRequest, slug: str, name: str) -> Response[bytes]:
+        return install(request, slug, name)
+
+    def install(request: AnyRequest, slug: str, name: str | None) -> Response[bytes]:
+        with frame.looking(request) as operation:
+            app = apps.find(operation, slug)
+            channels = [row for row in channel.of_app(operation, app) if row.release_id is not None]
+            chosen = next(
+                (row for row in channels if name in {None, row.name} and (name or row.name == "stable")), None
+            )
+            chosen = chosen or (channels[0] if name is None and channels else None)
+            if name is not None and chosen is None:
+                raise NotFound(
+                    f"{app.name} has no channel {name!r} that offers anything.",
+                    remedy="Choose another channel of the app.",
+                )
+            if chosen is None:
+                return frame.shown(
+                    request,
+                    "install.html",
+                    operation,
+                    app=app,
+                    channels=[],
+                    channel=None,
+                    release=None,
+                    offers=[],
+                )
+            _, row = release.find(operation, chosen.release_id or "")
+            assert row.status is ReleaseStatus.PUBLISHED
+            visitor = platform_of_visitor(
+                request.headers.get("user-agent", ""), request.headers.get("sec-ch-ua-platform", "")
+            )
+            offers = sorted(download.offers(operation, row.id), key=lambda item: item.platform != visitor)
+            return frame.shown(
+                request,
+                "install.html",
+                operation,
+                app=app,
+                channels=channels,
+                channel=chosen,
+                release=row,
+                offers=offers,
+                visitor=visitor,
+            )
+
+    return frame.finished([install_app, install_channel])
