@@ -61,7 +61,7 @@ def build_services(settings: Settings) -> Services:
         database=database,
         quarantine=Quarantine(database, layout, settings, utc_now, failpoints),
         store=LocalBlobStore(layout),
-        documents=Documents(settings.base_url),
+        documents=Documents(settings.base_url, utc_now),
         clock=utc_now,
         ring=bell.ring,
         failures=FailureWindow(settings.auth_failures_per_minute),

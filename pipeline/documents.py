@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from sqlmodel import col, select
 
+from pipeline import installing
 from pipeline import release as releases
 from pipeline.access import Right
 from pipeline.models import (
@@ -22,7 +23,7 @@ from pipeline.models import (
 )
 from pipeline.operation import Operation
 from pipeline.states import ArtifactStatus, JobStatus, ReleaseStatus
-from pipeline.values import rfc3339
+from pipeline.values import Clock, rfc3339, utc_now
 
 
 def _time(moment: datetime | None) -> str | None:
@@ -32,8 +33,9 @@ def _time(moment: datetime | None) -> str | None:
 class Documents:
     """Builds documents whose links begin with `base_url`."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, clock: Clock = utc_now) -> None:
         self.base_url = base_url
+        self._clock = clock
 
     # -- links ----------------------------------------------------------------------------------
 
@@ -49,6 +51,9 @@ class Documents:
             if artifact.filename is None
             else f"{self.base_url}/artifacts/{artifact.id}/{quote(artifact.filename)}"
         )
+
+    def manifest_url(self, artifact: Artifact) -> str:
+        return f"{self.base_url}/artifacts/{artifact.id}/ota/manifest.plist"
 
     def upload_url(self, upload_id: str) -> str:
         return f"{self.base_url}/api/v1/uploads/{upload_id}"
@@ -110,6 +115,7 @@ class Documents:
 
     def artifact(self, app: App, release: Release, row: Artifact) -> dict[str, Any]:
         link = row.status is ArtifactStatus.LINKED or row.sha256 is None
+        way = self.way(release, row)
         return {
             "id": row.id,
             "release_id": row.release_id,
@@ -126,12 +132,32 @@ class Documents:
             "deduplicated": row.deduplicated,
             "download_url": None if link else self.download_url(row),
             "install_url": self.install_url(app.slug, release.channel),
+            "install": None if way is None else way.as_dict(),
             "metadata": row.facts or {},
             "signature": row.signature,
             "details": row.details or {},
             "ios": row.ios,
             "contract": row.contract,
         }
+
+    def way(self, release: Release, row: Artifact) -> installing.Way | None:
+        """How the artifact is installed. None while it is not published, and after it was revoked: then nobody should."""
+        if release.status is not ReleaseStatus.PUBLISHED or row.attachment_kind is not None:
+            return None
+        return installing.way_of(
+            installing.Subject(
+                platform=row.platform,
+                format=row.format,
+                filename=row.filename,
+                identifier=(row.facts or {}).get("identifier"),
+                ios=row.ios,
+                signature=row.signature or {},
+                details=row.details or {},
+                download_url=None if row.sha256 is None else self.download_url(row),
+                manifest_url=self.manifest_url(row),
+            ),
+            self._clock(),
+        )
 
     def attachment(self, row: Artifact) -> dict[str, Any]:
         return {

@@ -8,7 +8,7 @@ from pipeline import apps, channel, download, release
 from pipeline.errors import NotFound
 from pipeline.states import ReleaseStatus
 from ui.frame import AnyRequest, PageFrame
-from ui.views import platform_of_visitor
+from ui.visitor import visitor_of
 
 
 def routes(frame: PageFrame) -> list[Any]:
@@ -48,9 +48,7 @@ def routes(frame: PageFrame) -> list[Any]:
                 )
             _, row = release.find(operation, chosen.release_id or "")
             assert row.status is ReleaseStatus.PUBLISHED
-            visitor = platform_of_visitor(
-                request.headers.get("user-agent", ""), request.headers.get("sec-ch-ua-platform", "")
-            )
+            visitor = visitor_of(request.headers).platform
             offers = sorted(download.offers(operation, row.id), key=lambda item: item.platform != visitor)
             return frame.shown(
                 request,

@@ -1,7 +1,8 @@
-"""What templates need: the environment, filters for sizes, times and digests, and the guess of a visitor's platform."""
+"""What templates need: the environment, filters for sizes, times and digests, and the addresses of static files."""
 
 import hashlib
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -46,28 +47,11 @@ def local_path(text: str) -> str:
     return text if fine else "/"
 
 
-def platform_of_visitor(user_agent: str, hint: str) -> str | None:
-    """By the client hint, else by the user agent; None when neither says."""
-    hinted = {
-        "android": "android",
-        "ios": "ios",
-        "macos": "macos",
-        "windows": "windows",
-        "linux": "linux",
-    }.get(hint.strip('"').lower())
-    if hinted:
-        return hinted
-    for mark, platform in (
-        ("iPhone", "ios"),
-        ("iPad", "ios"),
-        ("Android", "android"),
-        ("Windows", "windows"),
-        ("Macintosh", "macos"),
-        ("Linux", "linux"),
-    ):
-        if mark in user_agent:
-            return platform
-    return None
+@cache
+def static_url(name: str) -> str:
+    """The address of a static file, another one for each content, so that browsers may keep it."""
+    content = (_HERE / "static" / name).read_bytes()
+    return f"/static/{name}?{hashlib.sha256(content).hexdigest()[:12]}"
 
 
 class Pages:
@@ -75,7 +59,6 @@ class Pages:
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
-        css = (_HERE / "static" / "console.css").read_bytes()
         self._environment = Environment(
             loader=FileSystemLoader(_HERE / "templates"),
             autoescape=True,
@@ -84,7 +67,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment.globals |= {
-            "stylesheet": f"/static/console.css?{hashlib.sha256(css).hexdigest()[:12]}",
+            "static": static_url,
             "platform_names": PLATFORM_NAMES,
             "base_url": base_url,
         }

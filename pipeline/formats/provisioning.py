@@ -8,7 +8,8 @@ A profile is a property list inside a CMS signature of Apple's (`.mobileprovisio
 `details` (the same keys stand in the details of an IPA): `profile_name`, `profile_uuid`, `profile_created`, `profile_expires`, `team_id`,
 `team_name`, `application_identifier`, `platforms`, `provisioning_type`, `get_task_allow`, `devices_count`, and `provisioning`, an
 object with all that once more under short names and `entitlements`, `devices_sha256` (SHA-256 of each device's UDID in upper
-case: enough to find out whether a device is in, too little to find devices), `certificates_sha256`, `signature`, `trust`.
+case: enough to find out whether a device is in, too little to find devices), `devices_masked` (the last four characters of each, for
+people to compare), `certificates_sha256`, `signature`, `trust`.
 
 Left to others: whether the app keeps to the profile (`ipa.py`), whether the profile has expired (policies have a clock).
 """
@@ -179,6 +180,10 @@ class Profile:
                 "entitlements": plist.as_json(self.entitlements),
                 "devices_sha256": [
                     hashlib.sha256(udid.upper().encode()).hexdigest()
+                    for udid in self.devices[:_DEVICES_IN_DETAILS_MAX]
+                ],
+                "devices_masked": [
+                    f"…{udid.upper()[-4:]}" if udid[-4:].isalnum() else "…"
                     for udid in self.devices[:_DEVICES_IN_DETAILS_MAX]
                 ],
                 "certificates_sha256": list(self.certificates),

@@ -56,11 +56,12 @@ def test_a_bare_list_is_read_and_called_unsigned(kind: plistlib.PlistFormat) -> 
     assert report.metadata.identifier == "TEAM123456.com.example.*"
 
 
-def test_devices_are_counted_and_told_by_digest_only() -> None:
+def test_devices_are_counted_and_told_by_digest_and_a_mask_only() -> None:
     report = judged(provisioning.read, profile())
     assert report.details["devices_count"] == 1
     udid = PROFILE["ProvisionedDevices"][0]
     assert report.details["provisioning"]["devices_sha256"] == [hashlib.sha256(udid.encode()).hexdigest()]
+    assert report.details["provisioning"]["devices_masked"] == [f"…{udid[-4:].upper()}"]
     assert udid not in str(report.as_dict())
 
 
