@@ -23,8 +23,9 @@ demo: install  ## a server with a sample release, published through dist; prints
 demo-stop: install  ## end the server that a demo left up
 	$(BIN)/python -m tests.demo --stop
 
-benchmark: install  ## how long a publish takes and how much memory it needs, as ratios to a yardstick
+benchmark: install  ## how fast and how large publishing and inspecting are, as ratios to yardsticks of the same run
 	$(BIN)/python -m benchmarks.publish
+	$(BIN)/python -m benchmarks.inspect
 
 check: install  ## linters, types, import rules
 	$(BIN)/ruff check .
