@@ -28,6 +28,7 @@ from pipeline.settings import Settings
 from pipeline.signing import load_or_create
 from pipeline.store.layout import Layout
 from pipeline.store.local import LocalBlobStore
+from pipeline.tickets import Tickets, load_sealer
 from pipeline.values import utc_now
 from ui.app import build_pages
 from workers.queue import open_bell
@@ -54,6 +55,7 @@ def build_services(settings: Settings) -> Services:
     layout = Layout(settings.data_dir)
     database = open_database(settings)
     failpoints = FailPoints(settings.failpoints, layout.run / "failpoints")
+    sealer = load_sealer(layout)
     bell = open_bell(settings.queue_url, data_dir=settings.data_dir)
     return Services(
         settings=settings,
@@ -66,6 +68,8 @@ def build_services(settings: Settings) -> Services:
         ring=bell.ring,
         failures=FailureWindow(settings.auth_failures_per_minute),
         key=load_or_create(layout),
+        sealer=sealer,
+        tickets=Tickets(sealer, settings.base_url),
     )
 
 

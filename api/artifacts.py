@@ -21,7 +21,10 @@ from api.errors import RangeNotSatisfiable
 from api.paging import LIMIT_DEFAULT, limit_of
 from api.services import AnyRequest, Services
 from pipeline import apps, download, release
+from pipeline.admission import Purpose
 from pipeline.documents import Documents
+from pipeline.errors import Conflict
+from pipeline.feeds import ota_manifest
 from pipeline.values import Digest
 
 SEND_BYTES: Final = 256 * 1024
@@ -82,8 +85,7 @@ def _headers(found: download.Download, digest: Digest) -> dict[str, str]:
         "Accept-Ranges": "bytes",
         "Content-Disposition": content_disposition(found.filename),
         "Last-Modified": format_datetime(found.artifact.created_at, usegmt=True),
-        # The bytes never change, but who may have them does: a shared cache must not keep them.
-        "Cache-Control": "private, max-age=31536000, immutable",
+        "Cache-Control": found.admission.cache_control,
         "Content-Security-Policy": "sandbox",
     }
 
@@ -128,10 +130,38 @@ async def download_artifact(
 @get("/artifacts/{artifact_id:str}/icon.png", sync_to_thread=True, tags=["downloads"], summary="Its icon")
 def artifact_icon(request: AnyRequest, services: Services, artifact_id: str) -> Response[bytes]:
     with services.reading(request, cookie=True) as operation:
-        png = download.icon(operation, artifact_id)
-    return Response(
-        png, media_type="image/png", headers={"Cache-Control": "private, max-age=31536000, immutable"}
+        png, admission = download.icon(operation, artifact_id)
+    return Response(png, media_type="image/png", headers={"Cache-Control": admission.cache_control})
+
+
+@get(
+    "/artifacts/{artifact_id:str}/ota/manifest.plist",
+    sync_to_thread=True,
+    tags=["downloads"],
+    summary="The property list from which iOS installs it",
+)
+def artifact_ota_manifest(request: AnyRequest, services: Services, artifact_id: str) -> Response[bytes]:
+    with services.reading(request, cookie=True) as operation:
+        app, parent, row, admission = download.find(operation, artifact_id, Purpose.MANIFEST)
+        urls = services.ticketed(operation, admission, row)
+        icon = urls.icon if download.has_icon(operation, row.id) else None
+    if urls.obstacle is not None or urls.download is None:
+        raise Conflict(
+            urls.obstacle or "It has no file.",
+            remedy="Use the download_url of the artifact.",
+            artifact_id=row.id,
+        )
+    facts = row.facts or {}
+    body = ota_manifest.render(
+        ota_manifest.OtaApp(
+            package_url=urls.download,
+            bundle_identifier=str(facts["identifier"]),
+            bundle_version=str(facts.get("build") or facts.get("version") or parent.version),
+            title=str(facts.get("name") or app.name),
+            icon_url=icon,
+        )
     )
+    return Response(body, media_type=ota_manifest.MEDIA_TYPE, headers={"Cache-Control": "no-store"})
 
 
 @get(
@@ -162,7 +192,7 @@ def _redirect(
     request: AnyRequest, services: Services, slug: str, channel: str, platform: str, arch: str | None
 ) -> Response[None]:
     with services.reading(request, cookie=True) as operation:
-        artifact = download.current(operation, slug, channel, platform, arch)
+        artifact, _ = download.current(operation, slug, channel, platform, arch)
     location = services.documents.download_url(artifact) or ""
     return Response(None, status_code=302, headers={"Location": location, "Cache-Control": "no-cache"})
 
@@ -170,7 +200,7 @@ def _redirect(
 @get("/api/v1/artifacts/{artifact_id:str}", sync_to_thread=True, tags=["artifacts"], summary="One artifact")
 def show_artifact(request: AnyRequest, services: Services, artifact_id: str) -> dict[str, Any]:
     with services.reading(request) as operation:
-        app, parent, row = download.find(operation, artifact_id)
+        app, parent, row, _ = download.find(operation, artifact_id)
         if row.attachment_kind is not None:
             return services.documents.attachment(row)
         return services.documents.artifact(app, parent, row)
@@ -211,6 +241,7 @@ def list_artifacts(
 
 ROUTES = [
     artifact_icon,
+    artifact_ota_manifest,
     download_artifact,
     download_platform,
     download_architecture,

@@ -4,7 +4,8 @@
     with services.writing(request) as operation: …     committed at its end, then new jobs are rung for
 
 Both find out who acts first, inside the same transaction. A token comes in the Authorization header; a page or a download may come
-with the cookie of a browser's session instead (`cookie=True`), which the JSON API never believes.
+with the cookie of a browser's session, with those of links that were opened, or with a ticket in its address instead (`cookie=True`),
+none of which the JSON API ever believes. This is the one place where a request becomes a visitor; see `pipeline/admission.py`.
 """
 
 import hashlib
@@ -20,21 +21,26 @@ from litestar import Request
 from sqlmodel import Session
 
 from api.errors import TooManyFailures
+from pipeline import links
 from pipeline.access import ANONYMOUS, Actor, actor_of, authenticate, is_live, needs_touch
+from pipeline.admission import Admission, LinkGrant
 from pipeline.database import Database
 from pipeline.documents import Documents
-from pipeline.errors import Unauthorized
-from pipeline.models import BrowserSession, Token
+from pipeline.errors import TicketRefused, Unauthorized
+from pipeline.models import Artifact, BrowserSession, Token
 from pipeline.operation import Operation
 from pipeline.quarantine import Quarantine
 from pipeline.settings import Settings
 from pipeline.signing import ReleaseKey
 from pipeline.store.layout import Layout
 from pipeline.store.local import LocalBlobStore
+from pipeline.tickets import NOBODY, Sealer, TicketedUrls, Tickets
 from pipeline.values import Clock
 
 AnyRequest = Request[Any, Any, Any]
 COOKIE: Final = "distd_session"
+LINK_COOKIE: Final = "distd_link_"  # and the link's id: one cookie for each link that the browser opened
+_LINKS_MAX: Final = 20
 _WINDOW_SECONDS: Final = 60.0
 _ADDRESSES_MAX: Final = 10_000
 
@@ -85,14 +91,22 @@ class Services:
     ring: Callable[[str], bool]
     failures: FailureWindow
     key: ReleaseKey
+    sealer: Sealer
+    tickets: Tickets
     touched: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def reading(self, request: AnyRequest, *, cookie: bool = False) -> Iterator[Operation]:
         """A consistent view for one request."""
         with self.database.read() as session:
-            actor = self._actor(session, request, cookie=cookie)
-            yield Operation(session, actor, self.clock(), correlation_id(request))
+            operation = Operation(session, ANONYMOUS, self.clock(), correlation_id(request))
+            if cookie and (text := request.query_params.get("ticket")) is not None:
+                operation.ticket = self.tickets.read(text)
+                operation.actor, operation.links = self._holder(session, operation.ticket.holder)
+            else:
+                operation.actor = self._actor(session, request, cookie=cookie)
+                operation.links = self._links(session, request) if cookie else ()
+            yield operation
 
     @contextmanager
     def writing(self, request: AnyRequest) -> Iterator[Operation]:
@@ -120,6 +134,36 @@ class Services:
             token = self.session_token(session, value)
             return ANONYMOUS if token is None else actor_of(token)
         return ANONYMOUS
+
+    def _links(self, session: Session, request: AnyRequest) -> tuple[LinkGrant, ...]:
+        """The links that this browser opened."""
+        values = [value for name, value in request.cookies.items() if name.startswith(LINK_COOKIE)]
+        found = (links.opened(session, self.sealer, value) for value in values[:_LINKS_MAX])
+        return tuple(one for one in found if one is not None)
+
+    def _holder(self, session: Session, holder: str) -> tuple[Actor, tuple[LinkGrant, ...]]:
+        """For whom a ticket stands: they have to be there still. Raises `TicketRefused`."""
+        if holder == NOBODY:
+            return ANONYMOUS, ()
+        if holder.startswith("lnk_"):
+            link_id, _, opening = holder.partition("~")
+            opened = links.grant(session, link_id, opening)
+            return ANONYMOUS, () if opened is None else (opened,)
+        token = session.get(Token, holder)
+        if token is None or not is_live(token, self.clock()):
+            raise TicketRefused(
+                "The token for whose holder this ticket was made has ended.",
+                remedy="Sign in again and open the install page.",
+            )
+        return actor_of(token), ()
+
+    def ticketed(self, operation: Operation, admission: Admission, artifact: Artifact) -> TicketedUrls:
+        """The addresses of an artifact for a program of the visitor that sends no cookies, like the installer of iOS."""
+        if admission.link is not None:
+            holder = f"{admission.link.link_id}~{admission.link.opening}"
+        else:
+            holder = NOBODY if operation.actor.role is None else operation.actor.id
+        return self.tickets.urls(artifact, holder, operation.now)
 
     def _from_header(self, session: Session, request: AnyRequest, header: str) -> Token:
         address = client_address(request)

@@ -59,6 +59,8 @@ _SERVER_CODES: Final[Mapping[str, str]] = {
     "insufficient_storage": "server_error",
     "rate_limited": "server_error",
     "busy": "server_error",
+    "ticket_refused": "forbidden",
+    "gone": "not_found",
 }
 
 _BY_STATUS: Final[Mapping[int, str]] = {

@@ -12,7 +12,7 @@ from pipeline.values import Platform, new_id, parse_slug
 
 NAME_MAX_CHARS: Final = 200
 DESCRIPTION_MAX_CHARS: Final = 10_000
-ACCESS: Final = ("members", "public")
+ACCESS: Final = ("members", "link", "public")
 
 
 def find(operation: Operation, slug: str, right: Right = Right.APP_READ) -> App:
@@ -119,7 +119,7 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
     if values.get("access", "members") not in ACCESS:
         raise Invalid(
             f"access is one of {', '.join(ACCESS)}.",
-            remedy="`members` needs a token or a sign-in.",
+            remedy="`members` needs a token or a sign-in, `link` one of these or a link of the app.",
             pointer="/access",
         )
     return values

@@ -1,18 +1,25 @@
-"""Who may fetch which bytes, and under which name and type they go out. One decision for pages, downloads and feeds.
+"""Which bytes somebody may fetch, and under which name and type they go out: the rows behind the decision of `admission.py`.
 
-A published release of a `public` app is for everybody, of a `members` app for tokens whose scope has it. What is not published, or
-was revoked, is for those who may read unpublished releases. For everybody else it does not exist.
+Pages, downloads, icons, manifests and permanent addresses all come in through `enter` or `find`.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-from sqlmodel import select
+from sqlmodel import col, select
 
-from pipeline import apps
-from pipeline.access import Right
-from pipeline.errors import Conflict, NotFound
-from pipeline.models import App, Artifact, Channel, Icon, Release
+from pipeline.admission import (
+    MISSING,
+    MISSING_REMEDY,
+    SIGN_IN,
+    SIGN_IN_REMEDY,
+    Admission,
+    Purpose,
+    Wanted,
+    admit,
+)
+from pipeline.errors import Conflict, DomainError, NotFound, Unauthorized, Withdrawn
+from pipeline.models import App, Artifact, Channel, ChannelMove, Icon, Release
 from pipeline.operation import Operation
 from pipeline.states import ArtifactStatus, ReleaseStatus
 from pipeline.values import Digest, Platform, parse_digest
@@ -41,75 +48,101 @@ MEDIA_TYPES: Final = {
     "sbom-spdx": "application/spdx+json",
     "text": "text/plain; charset=utf-8",
 }
-_NEVER: Final = "There is no such artifact that you may fetch."
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """What goes out."""
+    """What goes out, and how whoever gets it came in."""
 
     artifact: Artifact
     digest: Digest
     size: int
     filename: str
     media_type: str
+    admission: Admission
 
 
-def find(operation: Operation, artifact_id: str) -> tuple[App, Release, Artifact]:
-    """An artifact that the actor may fetch. Raises `NotFound`, `Unauthorized`."""
+def enter(operation: Operation, slug: str, channel_name: str | None = None) -> tuple[App, Admission]:
+    """Let the visitor in to an app, or to one channel of it. What the way in leads to is for the caller to show and no more."""
+    app = operation.session.exec(select(App).where(App.slug == slug)).first()
+    if app is None:
+        raise _nothing_there(operation)
+    channels = None if channel_name is None else frozenset({channel_name})
+    return app, admit(Wanted(app.slug, app.access, channels), operation.visitor, operation.now)
+
+
+def find(
+    operation: Operation, artifact_id: str, purpose: Purpose | None = None
+) -> tuple[App, Release, Artifact, Admission]:
+    """An artifact that the visitor may have. Raises what `admit` raises."""
     artifact = operation.session.get(Artifact, artifact_id)
     release = operation.session.get(Release, artifact.release_id) if artifact else None
     app = operation.session.get(App, release.app_id) if release else None
-    missing = NotFound(_NEVER, remedy="Check the address, or sign in with a token whose scope has the app.")
     if artifact is None or release is None or app is None:
-        if operation.actor.role is None:
-            operation.require(Right.DOWNLOAD)
-        raise missing
-    published = release.status is ReleaseStatus.PUBLISHED
-    if app.access == "public" and published:
-        return app, release, artifact
-    if operation.actor.role is None:
-        operation.require(Right.DOWNLOAD)
-    if not operation.actor.may(Right.DOWNLOAD if published else Right.RELEASE_READ, app=app.slug):
-        raise missing
-    return app, release, artifact
+        raise _nothing_there(operation)
+    names = operation.session.exec(select(Channel.name).where(Channel.release_id == release.id)).all()
+    wanted = Wanted(
+        app.slug,
+        app.access,
+        frozenset(names),
+        status=release.status,
+        withdrawn=release.revoke_reason or "",
+        artifact_id=artifact.id,
+        purpose=purpose,
+    )
+    return app, release, artifact, admit(wanted, operation.visitor, operation.now)
+
+
+def _nothing_there(operation: Operation) -> DomainError:
+    """The same answer as for what is there and not for this visitor: names and ids cannot be tried out."""
+    if operation.actor.role is None and operation.ticket is None:
+        return Unauthorized(SIGN_IN, remedy=SIGN_IN_REMEDY)
+    return NotFound(MISSING, remedy=MISSING_REMEDY)
 
 
 def open_download(operation: Operation, artifact_id: str, filename: str) -> Download:
     """The bytes of an artifact, under its own name only. Raises `Conflict` while they are not in the store."""
-    _, release, artifact = find(operation, artifact_id)
+    _, release, artifact, admission = find(operation, artifact_id, Purpose.DOWNLOAD)
     if artifact.filename is None or artifact.filename != filename:
-        raise NotFound(_NEVER, remedy="Use the download_url of the artifact.")
+        raise NotFound(MISSING, remedy="Use the download_url of the artifact.")
     if artifact.status is not ArtifactStatus.STORED or artifact.sha256 is None or artifact.size is None:
         raise Conflict(
             f"The release is {release.status.value}; its bytes are not in the store.",
             remedy="Wait until it is published.",
         )
     media_type = MEDIA_TYPES.get(artifact.format or "", "application/octet-stream")
-    return Download(artifact, parse_digest(artifact.sha256), artifact.size, artifact.filename, media_type)
+    return Download(
+        artifact, parse_digest(artifact.sha256), artifact.size, artifact.filename, media_type, admission
+    )
 
 
-def icon(operation: Operation, artifact_id: str) -> bytes:
+def icon(operation: Operation, artifact_id: str) -> tuple[bytes, Admission]:
     """The artifact's icon as PNG. Raises `NotFound`."""
-    find(operation, artifact_id)
+    *_, admission = find(operation, artifact_id, Purpose.ICON)
     row = operation.session.get(Icon, artifact_id)
     if row is None:
         raise NotFound("The artifact has no icon.", remedy="Not every format carries one.")
-    return row.png
+    return row.png, admission
+
+
+def has_icon(operation: Operation, artifact_id: str) -> bool:
+    """Whether there is one."""
+    return (
+        operation.session.exec(select(Icon.artifact_id).where(Icon.artifact_id == artifact_id)).first()
+        is not None
+    )
 
 
 def current(
     operation: Operation, slug: str, channel_name: str, platform: str, arch: str | None = None
-) -> Artifact:
-    """The artifact that a channel offers now for a platform (and architecture). Raises `NotFound`."""
-    app = apps.find(operation, slug, Right.DOWNLOAD)
+) -> tuple[Artifact, Admission]:
+    """The artifact that a channel offers now for a platform (and architecture). Raises `NotFound`, and `Withdrawn` with the reason."""
+    app, admission = enter(operation, slug, channel_name)
     channel = operation.session.exec(
         select(Channel).where(Channel.app_id == app.id, Channel.name == channel_name)
     ).first()
     if channel is None or channel.release_id is None:
-        raise NotFound(
-            f"Channel {channel_name[:80]!r} of {slug!r} offers nothing.", remedy="Promote a release to it."
-        )
+        raise _nothing_offered(operation, app, channel_name, channel)
     offered = offers(operation, channel.release_id)
     fitting = [row for row in offered if row.platform == platform and row.sha256 is not None]
     if arch is not None:
@@ -120,7 +153,43 @@ def current(
             f"The channel has nothing for {platform}{'/' + arch if arch else ''}.",
             remedy=f"It has {', '.join(there) or 'nothing'}.",
         )
-    return min(fitting, key=lambda row: (row.variant or "", -len(row.archs or []), row.id))
+    return min(fitting, key=lambda row: (row.variant or "", -len(row.archs or []), row.id)), admission
+
+
+def _nothing_offered(
+    operation: Operation, app: App, channel_name: str, channel: Channel | None
+) -> DomainError:
+    """A channel whose last release was taken back says so; one that never had any does not exist."""
+    last = (
+        channel
+        and operation.session.exec(
+            select(ChannelMove)
+            .where(ChannelMove.channel_id == channel.id)
+            .order_by(col(ChannelMove.generation).desc())
+            .limit(1)
+        ).first()
+    )
+    gone = (
+        operation.session.get(Release, last.previous_release_id)
+        if last and last.previous_release_id
+        else None
+    )
+    if gone is not None and gone.status is ReleaseStatus.REVOKED:
+        return Withdrawn(
+            f"Version {gone.version}, the last one on channel {channel_name!r} of {app.slug!r}, was revoked: {gone.revoke_reason}",
+            remedy="The channel offers nothing until a release is promoted to it.",
+        )
+    return NotFound(
+        f"Channel {channel_name[:80]!r} of {app.slug!r} offers nothing.", remedy="Promote a release to it."
+    )
+
+
+def release_on(operation: Operation, channel: Channel) -> Release:
+    """The release that a channel offers, for a visitor who was let in to it."""
+    assert channel.release_id is not None
+    release = operation.session.get_one(Release, channel.release_id)
+    assert release.status is ReleaseStatus.PUBLISHED
+    return release
 
 
 def offers(operation: Operation, release_id: str) -> list[Artifact]:

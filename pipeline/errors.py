@@ -5,11 +5,13 @@
     ├── NotFound            no such thing, or none that the caller may know of
     ├── Unauthorized        no valid token
     ├── Forbidden           a valid token without the right
+    ├── TicketRefused       a ticket that was not made here, or not for this
     ├── Conflict            the world is in another state than the caller believed
     │   ├── Immutable       it is closed for good and the request would change it
     │   ├── OffsetMismatch  an upload goes on somewhere else
     │   └── Locked          somebody else is writing to it now
     ├── Gone                it was there and has expired
+    ├── Withdrawn           it was offered and no longer is
     ├── TooLarge            over a limit
     ├── DigestMismatch      the bytes are not the ones that were announced
     ├── NoSpace             the disk is too full to take it
@@ -56,6 +58,12 @@ class Forbidden(DomainError):
     code = "forbidden"
 
 
+class TicketRefused(DomainError):
+    """A ticket that was not made here, was made for something else, or has expired."""
+
+    code = "ticket_refused"
+
+
 class Conflict(DomainError):
     """The world is in another state than the caller believed."""
 
@@ -84,6 +92,12 @@ class Gone(DomainError):
     """It was there and has expired or was consumed."""
 
     code = "upload_expired"
+
+
+class Withdrawn(DomainError):
+    """It was offered and no longer is: a release was revoked or removed, a link has ended. Says why."""
+
+    code = "gone"
 
 
 class TooLarge(DomainError):

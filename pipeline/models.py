@@ -74,7 +74,7 @@ def _json(*, null: bool = True) -> Any:
 class App(SQLModel, table=True):
     """An application: a name, its platforms, who may see it."""
 
-    __table_args__ = (CheckConstraint("access IN ('members', 'public')", name="app_access"),)
+    __table_args__ = (CheckConstraint("access IN ('members', 'link', 'public')", name="app_access"),)
 
     id: str = Field(primary_key=True)
     slug: str = Field(unique=True, index=True)
@@ -298,6 +298,60 @@ class BrowserSession(SQLModel, table=True):
     token_id: str = Field(foreign_key="token.id", index=True)
     created_at: datetime = _time(null=False)
     expires_at: datetime = _time(null=False)
+
+
+class Link(SQLModel, table=True):
+    """An address that opens an app, or one channel of it, to whoever has it; its secret is stored as a digest only."""
+
+    __table_args__ = (CheckConstraint("uses >= 0 AND openings >= 0", name="link_counts"),)
+
+    id: str = Field(primary_key=True)
+    app_id: str = Field(foreign_key="app.id", index=True)
+    channel: str | None = None
+    name: str
+    secret_sha256: str = Field(unique=True)
+    password: str | None = None  # scrypt, see links.py
+    download_limit: int | None = None
+    uses: int = 0  # of the limit: openings times artifacts
+    openings: int = 0
+    wrong_passwords: int = 0
+    wrong_password_at: datetime | None = _time()
+    created_at: datetime = _time(null=False)
+    created_by: str = ""
+    expires_at: datetime | None = _time()
+    revoked_at: datetime | None = _time()
+
+
+class LinkUse(SQLModel, table=True):
+    """One opening of a limited link has begun to fetch one artifact; going on with it is no second use."""
+
+    __tablename__ = "link_use"
+
+    link_id: str = Field(primary_key=True, foreign_key="link.id")
+    opening: str = Field(primary_key=True)
+    artifact_id: str = Field(primary_key=True)
+    at: datetime = _time(null=False)
+
+
+class DownloadCount(SQLModel, table=True):
+    """Whole downloads of an artifact on one day (UTC)."""
+
+    __tablename__ = "download_count"
+
+    artifact_id: str = Field(primary_key=True)
+    day: str = Field(primary_key=True)
+    count: int = 0
+
+
+class DownloadRecord(SQLModel, table=True):
+    """Who downloaded an artifact lately: the newest ones only. `who` is a token's or link's id, never an address."""
+
+    __tablename__ = "download_record"
+
+    id: str = Field(primary_key=True)
+    artifact_id: str = Field(index=True)
+    who: str
+    at: datetime = _time(null=False)
 
 
 class AuditEvent(SQLModel, table=True):

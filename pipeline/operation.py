@@ -1,7 +1,8 @@
 """One operation of the domain: who acts, when, in which transaction, under which correlation id.
 
 Every function that changes something takes an `Operation` first. `ring` gathers the jobs that it created, `spare` the uploads whose
-bytes nobody needs any more; whoever opened the transaction rings, and lets go, after the commit, never before.
+bytes nobody needs any more; whoever opened the transaction rings, and lets go, after the commit, never before. `links` and `ticket`
+are what a page or a download came with beside its actor; see `admission.py`.
 """
 
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from sqlmodel import Session
 
 from pipeline import audit
 from pipeline.access import Actor, Right, require
+from pipeline.admission import LinkGrant, Ticket, Visitor
 
 
 @dataclass(slots=True)
@@ -24,6 +26,13 @@ class Operation:
     correlation_id: str = ""
     ring: list[str] = field(default_factory=list)
     spare: list[str] = field(default_factory=list)
+    links: tuple[LinkGrant, ...] = ()
+    ticket: Ticket | None = None
+
+    @property
+    def visitor(self) -> Visitor:
+        """Who wants to be let in."""
+        return Visitor(self.actor, self.links, self.ticket)
 
     def require(self, right: Right, *, app: str | None = None, channel: str | None = None) -> None:
         """Raises `Unauthorized` or `Forbidden` when the actor lacks the right."""

@@ -1,6 +1,7 @@
 """Brings the database to the present schema with Alembic, once, whoever of several starting processes is first.
 
-The migrations run in one transaction behind the same write lock as every other change.
+The migrations run in one transaction behind the same write lock as every other change. SQLite changes a constraint by a new table,
+which needs foreign keys unenforced meanwhile (sqlite.org/lang_altertable.html#otheralter), so that they are checked before the commit.
 """
 
 from pathlib import Path
@@ -10,6 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
 from sqlmodel import SQLModel
 
 from pipeline import models  # noqa: F401 - registers the tables
@@ -27,13 +29,27 @@ def migrate(database: Database) -> str:
     """Run what is missing; returns the revision that the database has afterwards."""
     database.path.parent.mkdir(parents=True, exist_ok=True)
     if current_revision(database) != head_revision():
-        config = _config()
-        with database.engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        with database.engine.connect() as connection:
+            _upgrade(connection)
     revision = current_revision(database)
     assert revision is not None
     return revision
+
+
+def _upgrade(connection: Connection) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    raw = connection.connection.dbapi_connection
+    assert raw is not None
+    raw.cursor().execute("PRAGMA foreign_keys=OFF")  # a no-op inside of a transaction, so it comes before
+    try:
+        with connection.begin():
+            command.upgrade(config, "head")
+            broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+            if broken:
+                raise RuntimeError(f"the migrations would leave rows without their parents: {broken[:5]}")
+    finally:
+        raw.cursor().execute("PRAGMA foreign_keys=ON")
 
 
 def current_revision(database: Database) -> str | None:

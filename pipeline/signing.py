@@ -9,7 +9,6 @@ password (key derivation `\0\0`), protected by its file mode alone. Left to othe
 
 import base64
 import hashlib
-import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from pipeline.key_file import make_once
 from pipeline.store.layout import Layout, sync_directory
 
 _SECRET: Final = "release.key"  # noqa: S105 - a file name
@@ -69,20 +69,9 @@ def _create(layout: Layout, path: Path) -> None:
     checksum = hashlib.blake2b(b"Ed" + key.key_id + pair, digest_size=32).digest()
     raw = _HEADER + _NO_DERIVATION + key.key_id + pair + checksum
     text = f"untrusted comment: minisign secret key, not encrypted\n{base64.b64encode(raw).decode()}\n"
-    spare = path.with_name(f".{_SECRET}.{secrets.token_hex(8)}")
-    fd = os.open(spare, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(fd, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(fd)
-        os.link(spare, path)
-    except FileExistsError:
-        return  # another process was first; its key counts
-    finally:
-        spare.unlink()
-    (layout.keys / _PUBLIC).write_text(key.public_text)
-    sync_directory(layout.keys)
+    if make_once(path, text):
+        (layout.keys / _PUBLIC).write_text(key.public_text)
+        sync_directory(layout.keys)
 
 
 def _parse(text: str) -> ReleaseKey:

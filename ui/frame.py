@@ -9,11 +9,14 @@ from typing import Any, Final, Protocol
 
 from litestar import Request, Response
 
+from pipeline.admission import Admission
 from pipeline.database import Database
-from pipeline.errors import DomainError, Forbidden, NotFound, Unauthorized
+from pipeline.errors import DomainError, Forbidden, NotFound, TicketRefused, Unauthorized, Withdrawn
+from pipeline.models import Artifact
 from pipeline.operation import Operation
 from pipeline.settings import Settings
 from pipeline.store.layout import Layout
+from pipeline.tickets import TicketedUrls
 from pipeline.values import Clock
 from ui.views import Pages
 
@@ -34,6 +37,9 @@ class PageServices(Protocol):
     def clock(self) -> Clock: ...
 
     def reading(self, request: AnyRequest, *, cookie: bool = False) -> Any:
+        """See `api.services`."""
+
+    def ticketed(self, operation: Operation, admission: Admission, artifact: Artifact) -> TicketedUrls:
         """See `api.services`."""
 
 
@@ -84,7 +90,8 @@ def _page_error(pages: Pages) -> Any:
     def handle(request: AnyRequest, error: DomainError) -> Response[bytes]:
         if isinstance(error, Unauthorized):
             return Response(b"", status_code=303, headers={"Location": pages.login_url(request.url.path)})
-        status = 403 if isinstance(error, Forbidden) else 404 if isinstance(error, NotFound) else 409
+        table = {Forbidden: 403, TicketRefused: 403, NotFound: 404, Withdrawn: 410}
+        status = next((code for kind, code in table.items() if isinstance(error, kind)), 409)
         body = pages.render("error.html", actor=None, here=request.url.path, problem=error, status=status)
         return Response(body.encode(), status_code=status, media_type="text/html; charset=utf-8")
 

@@ -4,9 +4,8 @@ from typing import Any
 
 from litestar import Response, get
 
-from pipeline import apps, channel, download, release
+from pipeline import channel, download
 from pipeline.errors import NotFound
-from pipeline.states import ReleaseStatus
 from ui.frame import AnyRequest, PageFrame
 from ui.visitor import visitor_of
 
@@ -24,8 +23,12 @@ def routes(frame: PageFrame) -> list[Any]:
 
     def install(request: AnyRequest, slug: str, name: str | None) -> Response[bytes]:
         with frame.looking(request) as operation:
-            app = apps.find(operation, slug)
-            channels = [row for row in channel.of_app(operation, app) if row.release_id is not None]
+            app, admission = download.enter(operation, slug, name)
+            channels = [
+                row
+                for row in channel.of_app(operation, app)
+                if row.release_id is not None and admission.sees(row.name)
+            ]
             chosen = next(
                 (row for row in channels if name in {None, row.name} and (name or row.name == "stable")), None
             )
@@ -46,8 +49,7 @@ def routes(frame: PageFrame) -> list[Any]:
                     release=None,
                     offers=[],
                 )
-            _, row = release.find(operation, chosen.release_id or "")
-            assert row.status is ReleaseStatus.PUBLISHED
+            row = download.release_on(operation, chosen)
             visitor = visitor_of(request.headers).platform
             offers = sorted(download.offers(operation, row.id), key=lambda item: item.platform != visitor)
             return frame.shown(

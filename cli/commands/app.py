@@ -24,7 +24,7 @@ Platforms = Annotated[
     typer.Option("--platform", metavar="PLATFORM", help=f"One of {', '.join(PLATFORMS)}; repeat it."),
 ]
 Access = Annotated[
-    str | None, typer.Option("--access", metavar="WHO", help="members (the default) or public.")
+    str | None, typer.Option("--access", metavar="WHO", help="members (the default), link or public.")
 ]
 
 
