@@ -20,7 +20,7 @@ from litestar.response import Stream
 from api.errors import RangeNotSatisfiable
 from api.paging import LIMIT_DEFAULT, limit_of
 from api.services import AnyRequest, Services
-from pipeline import apps, download, release
+from pipeline import apps, download, installing, release
 from pipeline.admission import Purpose
 from pipeline.documents import Documents
 from pipeline.errors import Conflict
@@ -143,13 +143,15 @@ def artifact_icon(request: AnyRequest, services: Services, artifact_id: str) -> 
 def artifact_ota_manifest(request: AnyRequest, services: Services, artifact_id: str) -> Response[bytes]:
     with services.reading(request, cookie=True) as operation:
         app, parent, row, admission = download.find(operation, artifact_id, Purpose.MANIFEST)
+        way = services.documents.way(parent, row)
         urls = services.ticketed(operation, admission, row)
         icon = urls.icon if download.has_icon(operation, row.id) else None
-    if urls.obstacle is not None or urls.download is None:
+    if way is None or way.kind is not installing.Kind.OTA or urls.download is None:
+        why = [problem.as_dict() for problem in way.problems] if way is not None else []
         raise Conflict(
-            urls.obstacle or "It has no file.",
-            remedy="Use the download_url of the artifact.",
-            artifact_id=row.id,
+            "No device installs this over the air."
+            + "".join(f" {problem['message']}" for problem in why if problem["severity"] == "error"),
+            remedy="Download the file, and see `install` in the artifact's document.",
         )
     facts = row.facts or {}
     body = ota_manifest.render(

@@ -17,7 +17,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from pipeline.admission import Purpose, Ticket
 from pipeline.errors import TicketRefused
@@ -61,16 +61,11 @@ class Sealer:
 
 @dataclass(frozen=True, slots=True)
 class TicketedUrls:
-    """The addresses of an artifact for somebody who cannot send cookies. `install` is what a link on a page points to.
-
-    `manifest` and `install` are None when no device installs the artifact that way; `obstacle` says why.
-    """
+    """The addresses of an artifact for a program that sends no cookies. Whether a device installs it by the manifest: `installing.py`."""
 
     download: str | None
     icon: str
-    manifest: str | None
-    install: str | None
-    obstacle: str | None
+    manifest: str
     ends_at: datetime
 
 
@@ -104,31 +99,12 @@ class Tickets:
         def at(path: str, purpose: Purpose) -> str:
             return f"{root}/{path}?ticket={self.issue(purpose, artifact.id, holder, ends_at)}"
 
-        obstacle = ota_obstacle(artifact, self._base_url)
-        manifest = at("ota/manifest.plist", Purpose.MANIFEST) if obstacle is None else None
         return TicketedUrls(
             download=at(quote(artifact.filename, safe=""), Purpose.DOWNLOAD) if artifact.filename else None,
             icon=at("icon.png", Purpose.ICON),
-            manifest=manifest,
-            install=manifest and f"itms-services://?action=download-manifest&url={quote(manifest, safe='')}",
-            obstacle=obstacle,
+            manifest=at("ota/manifest.plist", Purpose.MANIFEST),
             ends_at=ends_at,
         )
-
-
-def ota_obstacle(artifact: Artifact, base_url: str) -> str | None:
-    """Why an iPhone or iPad cannot install this from a page; None when it can, given a profile that covers the device."""
-    mode = (artifact.ios or {}).get("mode")
-    adhoc = (artifact.details or {}).get("provisioning_type") == "adhoc"
-    if artifact.platform != "ios" or artifact.format != "ipa" or artifact.sha256 is None:
-        return "This is no iOS app package."
-    if mode != "enterprise" and not adhoc:
-        return "This is a file for download; iOS installs from a page only what is signed for in-house or ad hoc distribution."
-    if urlsplit(base_url).scheme != "https":
-        return "iOS installs over HTTPS only, and the public address of this server is not an https one (DISTD_PUBLIC_URL)."
-    if not (artifact.facts or {}).get("identifier"):
-        return "The package names no bundle identifier."
-    return None
 
 
 def load_sealer(layout: Layout) -> Sealer:

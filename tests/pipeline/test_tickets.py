@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -63,7 +63,6 @@ def test_one_kind_of_statement_never_passes_for_another():
 def test_the_addresses_of_an_artifact_carry_a_ticket_for_each_purpose():
     urls = TICKETS.urls(artifact(), "tok_1", NOW)
     assert urls.ends_at == NOW + timedelta(hours=1)
-    assert urls.obstacle is None
     for url, path, purpose in (
         (urls.download, "/shop/artifacts/art_1/N%C3%B6tes%201.ipa", Purpose.DOWNLOAD),
         (urls.icon, "/shop/artifacts/art_1/icon.png", Purpose.ICON),
@@ -73,33 +72,6 @@ def test_the_addresses_of_an_artifact_carry_a_ticket_for_each_purpose():
         assert (parts.scheme, parts.netloc, parts.path) == ("https", "dist.example", path)
         ticket = TICKETS.read(parse_qs(parts.query)["ticket"][0])
         assert (ticket.purpose, ticket.artifact_id, ticket.holder) == (purpose, "art_1", "tok_1")
-    assert urls.install is not None
-    scheme, _, query = urls.install.partition("?")
-    assert scheme == "itms-services://"
-    assert unquote(dict(part.split("=", 1) for part in query.split("&"))["url"]) == urls.manifest
-
-
-@pytest.mark.parametrize(
-    ("base_url", "changes", "installs", "said"),
-    [
-        ("https://dist.example", {}, True, ""),
-        (
-            "https://dist.example",
-            {"ios": {"mode": "artifact"}, "details": {"provisioning_type": "adhoc"}},
-            True,
-            "",
-        ),
-        ("https://dist.example", {"ios": {"mode": "artifact"}}, False, "for download"),
-        ("http://dist.example", {}, False, "HTTPS"),
-        ("https://dist.example", {"platform": "android", "format": "apk"}, False, "no iOS app"),
-        ("https://dist.example", {"facts": {}}, False, "bundle identifier"),
-    ],
-)
-def test_a_manifest_is_offered_only_where_a_device_would_install_from_it(base_url, changes, installs, said):
-    urls = Tickets(SEALER, base_url).urls(artifact(**changes), NOBODY, NOW)
-    assert (urls.manifest is not None, urls.install is not None) == (installs, installs)
-    assert said in (urls.obstacle or "")
-    assert bool(urls.obstacle) != installs
 
 
 @pytest.fixture
