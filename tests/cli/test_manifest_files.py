@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from cli.declared import InvalidManifest, parse_manifest
 from cli.files import Ready, make_ready
+
+NOBODY = 65534
 
 
 def ready(folder: Path, *paths: str, **more: Any) -> Ready:
@@ -135,10 +138,20 @@ def test_a_broken_link_and_a_loop(folder: Path) -> None:
     assert "cannot be read" in refusal(folder, "c.apk")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission(folder: Path) -> None:
-    (folder / "build" / "a.apk").chmod(0)
-    assert "permission denied" in refusal(folder, "build/a.apk")
+def test_a_file_without_permission() -> None:
+    with tempfile.TemporaryDirectory() as place:  # pytest's own folders are closed to others
+        folder = Path(place)
+        folder.chmod(0o755)
+        (folder / "a.apk").write_bytes(b"abc")
+        (folder / "a.apk").chmod(0)
+        root = os.geteuid() == 0
+        if root:  # who may read everything
+            os.setresuid(NOBODY, NOBODY, 0)
+        try:
+            assert "permission denied" in refusal(folder, "a.apk")
+        finally:
+            if root:
+                os.setresuid(0, 0, 0)
 
 
 @pytest.mark.parametrize("name", ["a:b.apk", "con.apk", ".hidden.apk", "a\u202eb.apk", "a\x07.apk"])

@@ -4,10 +4,10 @@ Where they are not installed a test is skipped with the package's name; with `DI
 starts are one process group, which is all that is ever signalled.
 """
 
+import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +20,7 @@ import pytest
 import redis
 
 from tests.support.fixtures import missing
+from tests.support.ports import free_port
 
 START_SECONDS: Final = 90.0
 STOP_SECONDS: Final = 20.0
@@ -77,7 +78,8 @@ class Server:
 
     def signal_all(self, number: signal.Signals) -> None:
         assert self._process is not None
-        os.killpg(self._process.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself, and its log says why
+            os.killpg(self._process.pid, number)
 
     def kill(self) -> None:
         """End it without notice."""
@@ -144,17 +146,11 @@ def rabbitmq_server(folder: Path) -> Iterator[Server]:
         server.start()
         yield server
     finally:
-        server.kill()
-        names.kill()
-        names.wait(STOP_SECONDS)
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        try:
+            server.kill()
+        finally:
+            names.kill()
+            names.wait(STOP_SECONDS)
 
 
 def _not_installed(package: str) -> NoReturn:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from tests.support.ports import free_port
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
@@ -29,14 +30,6 @@ class Live:
     data: Path
     admin: str
     process: "subprocess.Popen[bytes]"
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def environment(data: Path, port: int) -> dict[str, str]:

@@ -12,7 +12,6 @@ fails. `config` is written to config.toml: leases and sweeps are short, so that 
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 30.0
@@ -266,13 +267,6 @@ class Platform:
             file.close()
         if error is not None:
             sys.stderr.write(self.log_text())
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def write_release(folder: Path, files: dict[str, bytes], **manifest: Any) -> Path:
