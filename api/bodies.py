@@ -77,11 +77,30 @@ class Promotion(Body):
     release_id: str
     expected_release_id: str | msgspec.UnsetType | None = msgspec.UNSET
     note: str = ""
+    dry_run: bool = False
 
 
 class Rollback(Body):
     to: str | None = None
     expected_release_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    note: str = ""
+    dry_run: bool = False
+
+
+class NewChannel(Body):
+    name: str
+
+
+class ChannelChange(Body):
+    protected: bool
+
+
+class Approval(Body):
+    expected_release_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    note: str = ""
+
+
+class Refusal(Body):
     note: str = ""
 
 

@@ -1,14 +1,16 @@
 """Channels over HTTP."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from litestar import delete, get, post
+from litestar import Response, delete, get, patch, post
 
-from api.bodies import Promotion, Rollback
+from api.bodies import Approval, ChannelChange, NewChannel, Promotion, Refusal, Rollback
 from api.paging import LIMIT_DEFAULT, limit_of, number_of, page
 from api.services import AnyRequest, Services
-from pipeline import apps, channel
+from pipeline import approval, apps, channel
+from pipeline.operation import Operation
 
 
 def _expected(value: Any) -> str | None:
@@ -64,45 +66,167 @@ def channel_history(
 
 
 @post(
-    "/api/v1/apps/{slug:str}/channels/{name:str}/promote",
-    status_code=200,
+    "/api/v1/apps/{slug:str}/channels",
     sync_to_thread=True,
     tags=["channels"],
-    summary="Point it at a release",
+    summary="Begin a channel that points to nothing yet",
+)
+def create_channel(
+    request: AnyRequest, services: Services, slug: str, data: NewChannel
+) -> Response[dict[str, Any]]:
+    with services.writing(request) as operation:
+        app, row, new = channel.create(operation, slug, data.name)
+        document = services.documents.channel(operation, app, row)
+    return Response(document, status_code=201 if new else 200)
+
+
+@patch(
+    "/api/v1/apps/{slug:str}/channels/{name:str}",
+    sync_to_thread=True,
+    tags=["channels"],
+    summary="Protect it, or lift the protection",
+)
+def change_channel(
+    request: AnyRequest, services: Services, slug: str, name: str, data: ChannelChange
+) -> dict[str, Any]:
+    with services.writing(request) as operation:
+        app, row = channel.protect(operation, slug, name, protected=data.protected)
+        return services.documents.channel(operation, app, row)
+
+
+@post(
+    "/api/v1/apps/{slug:str}/channels/{name:str}/promote",
+    sync_to_thread=True,
+    tags=["channels"],
+    summary="Point it at a release (202: a second person has to approve)",
 )
 def promote_channel(
     request: AnyRequest, services: Services, slug: str, name: str, data: Promotion
-) -> dict[str, Any]:
-    with services.writing(request) as operation:
-        row, previous = channel.promote(
-            operation,
-            slug,
-            name,
-            data.release_id,
-            expected=_expected(data.expected_release_id),
-            note=data.note,
-        )
-        app = apps.find(operation, slug)
-        return {**services.documents.channel(operation, app, row), "previous_release_id": previous}
+) -> Response[dict[str, Any]]:
+    return _move(
+        request,
+        services,
+        data,
+        lambda operation: channel.promotion(
+            operation, slug, name, data.release_id, expected=_expected(data.expected_release_id)
+        ),
+    )
 
 
 @post(
     "/api/v1/apps/{slug:str}/channels/{name:str}/rollback",
-    status_code=200,
     sync_to_thread=True,
     tags=["channels"],
-    summary="Point it back",
+    summary="Point it back (202: a second person has to approve)",
 )
 def rollback_channel(
     request: AnyRequest, services: Services, slug: str, name: str, data: Rollback | None = None
-) -> dict[str, Any]:
-    data = data or Rollback()
+) -> Response[dict[str, Any]]:
+    wanted = data or Rollback()
+    return _move(
+        request,
+        services,
+        wanted,
+        lambda operation: channel.way_back(
+            operation, slug, name, to=wanted.to, expected=_expected(wanted.expected_release_id)
+        ),
+    )
+
+
+def _move(
+    request: AnyRequest,
+    services: Services,
+    wanted: Promotion | Rollback,
+    decide: Callable[[Operation], channel.Move],
+) -> Response[dict[str, Any]]:
+    """Decide, and unless it is a dry run make the move in the same transaction."""
+    if wanted.dry_run:
+        with services.reading(request) as operation:
+            return Response(services.documents.move(decide(operation)), status_code=200)
     with services.writing(request) as operation:
-        row, previous = channel.rollback(
-            operation, slug, name, to=data.to, expected=_expected(data.expected_release_id), note=data.note
-        )
+        move = decide(operation)
+        moved = channel.make(operation, move, note=wanted.note)
+        document = services.documents.moved(operation, move.app, moved)
+    return Response(document, status_code=200 if moved.request is None else 202)
+
+
+@get(
+    "/api/v1/apps/{slug:str}/channel-requests",
+    sync_to_thread=True,
+    tags=["channels"],
+    summary="Moves of protected channels that wait for approval, and how others ended, newest first",
+)
+def list_requests(
+    request: AnyRequest,
+    services: Services,
+    slug: str,
+    status: str | None = None,
+    channel: str | None = None,
+    limit: int = LIMIT_DEFAULT,
+    cursor: str | None = None,
+) -> dict[str, Any]:
+    with services.reading(request) as operation:
         app = apps.find(operation, slug)
-        return {**services.documents.channel(operation, app, row), "previous_release_id": previous}
+        rows = approval.of_app(
+            operation, app, status=status, channel=channel, before=cursor, limit=limit_of(limit) + 1
+        )
+        return page(
+            rows,
+            limit,
+            lambda row: services.documents.channel_request(operation, app, row),
+            lambda row: row.id,
+        )
+
+
+@get(
+    "/api/v1/channel-requests/{request_id:str}",
+    sync_to_thread=True,
+    tags=["channels"],
+    summary="One request, and what approving it would do now",
+)
+def show_request(request: AnyRequest, services: Services, request_id: str) -> dict[str, Any]:
+    with services.reading(request) as operation:
+        app, row = approval.find(operation, request_id)
+        return {
+            **services.documents.channel_request(operation, app, row),
+            "effect": channel.effect_of(operation, app, row).as_dict(),
+        }
+
+
+@post(
+    "/api/v1/channel-requests/{request_id:str}/approve",
+    status_code=200,
+    sync_to_thread=True,
+    tags=["channels"],
+    summary="Approve what somebody else asked for; the channel moves",
+)
+def approve_request(
+    request: AnyRequest, services: Services, request_id: str, data: Approval | None = None
+) -> dict[str, Any]:
+    data = data or Approval()
+    with services.writing(request) as operation:
+        app, row, moved = channel.approve(
+            operation, request_id, expected=_expected(data.expected_release_id), note=data.note
+        )
+        return {
+            **services.documents.moved(operation, app, moved),
+            "request": services.documents.channel_request(operation, app, row),
+        }
+
+
+@post(
+    "/api/v1/channel-requests/{request_id:str}/refuse",
+    status_code=200,
+    sync_to_thread=True,
+    tags=["channels"],
+    summary="Refuse it, or take one's own back; the channel stays",
+)
+def refuse_request(
+    request: AnyRequest, services: Services, request_id: str, data: Refusal | None = None
+) -> dict[str, Any]:
+    with services.writing(request) as operation:
+        app, row = approval.refuse(operation, request_id, note=data.note if data else "")
+        return services.documents.channel_request(operation, app, row)
 
 
 @delete(
@@ -116,4 +240,17 @@ def delete_channel(request: AnyRequest, services: Services, slug: str, name: str
         channel.delete(operation, slug, name)
 
 
-ROUTES = [list_channels, show_channel, channel_history, promote_channel, rollback_channel, delete_channel]
+ROUTES = [
+    list_channels,
+    create_channel,
+    show_channel,
+    change_channel,
+    channel_history,
+    promote_channel,
+    rollback_channel,
+    delete_channel,
+    list_requests,
+    show_request,
+    approve_request,
+    refuse_request,
+]

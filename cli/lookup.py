@@ -40,7 +40,8 @@ def channels_table(channels: list[dict[str, Any]]) -> list[str]:
                 "-" if release.get("build") is None else release["build"],
                 row.get("release_id"),
                 row.get("updated_at"),
+                "yes" if row.get("protected") else "-",
                 row.get("install_url"),
             )
         )
-    return table(("CHANNEL", "VERSION", "BUILD", "RELEASE", "MOVED", "INSTALL"), rows)
+    return table(("CHANNEL", "VERSION", "BUILD", "RELEASE", "MOVED", "PROTECTED", "INSTALL"), rows)

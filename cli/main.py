@@ -31,7 +31,7 @@ GROUPS: Final[Mapping[str, tuple[str, str]]] = {
     "app": ("app", "Apps: list, create, show, set."),
     "release": ("release", "Releases: from the draft to published, and revoked."),
     "artifact": ("artifact", "Artifacts: list, upload, download, verify."),
-    "channel": ("channel", "Channels: list, promote, rollback, history, delete."),
+    "channel": ("channel", "Channels: what they point to, moves, approvals, history."),
     "token": ("token", "Tokens: list, create, revoke."),
     "audit": ("audit", "The audit log: read it, and prove that nobody rewrote it."),
     "queue": ("queue", "What the workers are doing."),

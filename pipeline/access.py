@@ -42,6 +42,10 @@ class Right(StrEnum):
     RELEASE_REVOKE = "release:revoke"
     CHANNEL_PROMOTE = "channel:promote"
     CHANNEL_DELETE = "channel:delete"
+    CHANNEL_APPROVE = "channel:approve"  # what somebody else asked for
+    CHANNEL_PROTECT = "channel:protect"
+    RELEASE_KEEP = "release:keep"  # pin, and restore what retention took
+    RETENTION_MANAGE = "retention:manage"
     DOWNLOAD = "artifact:download"
     TOKEN_MANAGE = "token:manage"  # noqa: S105 - a right, not a secret
     AUDIT_READ = "audit:read"
@@ -60,6 +64,8 @@ RIGHTS: Final[dict[Role, frozenset[Right]]] = {
             Right.RELEASE_REVOKE,
             Right.CHANNEL_PROMOTE,
             Right.CHANNEL_DELETE,
+            Right.CHANNEL_APPROVE,
+            Right.RELEASE_KEEP,
             Right.AUDIT_READ,
             Right.QUEUE_READ,
         }

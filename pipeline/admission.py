@@ -6,7 +6,7 @@
   opened one of its links, as long as the link lives.
 * A scope of channels, of a tester's token or of a link, opens what those channels offer now.
 * What was never published is for those who may read unpublished releases; to others it does not exist. What was revoked is gone for
-  them, and the answer says why.
+  them, what retention removed for everybody, and the answer says why (`availability.py`).
 * A ticket stands in an address for somebody who cannot send a cookie: it opens one thing of one artifact, for a short time, and
   never more than its holder would be given.
 
@@ -19,6 +19,7 @@ from enum import StrEnum
 from typing import Final
 
 from pipeline.access import Actor, Right
+from pipeline.availability import Withheld
 from pipeline.errors import DomainError, NotFound, TicketRefused, Unauthorized, Withdrawn
 from pipeline.states import ReleaseStatus
 
@@ -94,7 +95,7 @@ class Wanted:
     access: str
     channels: frozenset[str] | None = None
     status: ReleaseStatus = ReleaseStatus.PUBLISHED
-    withdrawn: str = ""
+    withheld: Withheld | None = None
     artifact_id: str | None = None
     purpose: Purpose | None = None
 
@@ -130,16 +131,12 @@ def admit(wanted: Wanted, visitor: Visitor, now: datetime) -> Admission:
     way = _way_in(wanted, visitor, now)
     if isinstance(way, DomainError):
         raise way
-    if way.way is Way.INSIDER or wanted.status is ReleaseStatus.PUBLISHED:
-        return way
-    if wanted.status is ReleaseStatus.REVOKED:
-        raise Withdrawn(
-            f"This release was revoked: {wanted.withdrawn}"
-            if wanted.withdrawn
-            else "This release was revoked.",
-            remedy="Install what its channel offers now, or ask the team that publishes it.",
-        )
-    raise _missing()
+    insider = way.way is Way.INSIDER
+    if wanted.withheld is not None and not (insider and wanted.withheld.kind == "revoked"):
+        raise wanted.withheld.refusal()
+    if not insider and wanted.status is not ReleaseStatus.PUBLISHED:
+        raise _missing()
+    return way
 
 
 def _way_in(wanted: Wanted, visitor: Visitor, now: datetime) -> Admission | DomainError:

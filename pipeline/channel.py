@@ -1,17 +1,24 @@
-"""⑤ Channels: named pointers to published releases. A move is compare-and-set on what the caller believed; history is kept."""
+"""⑤ Channels: named pointers to published releases. A move is compare-and-set on what the caller believed; history is kept.
 
+A move is decided first and made after: `promotion` and `way_back` say what it will do (`effect.py`) and whether a second person has
+to agree (`approval.py`); `make` makes it. The decision touches nothing, so that a dry run is the decision alone.
+"""
+
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from pipeline import apps
+from pipeline import approval, apps
 from pipeline.access import Actor, Right
+from pipeline.availability import withheld
+from pipeline.effect import Effect, Offer, Side, effect
 from pipeline.errors import Conflict, NotFound
-from pipeline.models import App, Channel, ChannelMove, Release
+from pipeline.models import App, Artifact, Channel, ChannelMove, ChannelRequest, Release
 from pipeline.operation import Operation
 from pipeline.states import ReleaseStatus
-from pipeline.values import new_id, parse_channel
+from pipeline.values import new_id, parse_channel, rfc3339
 
 UNSAID: Final = "unsaid"  # the caller did not say where it believes the channel to point
 NOTE_MAX_CHARS: Final = 2000
@@ -40,6 +47,105 @@ def of_app(operation: Operation, app: App) -> list[Channel]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A move that was decided and not yet made: what it will do, and whether a second person has to agree first."""
+
+    app: App
+    name: str
+    channel: Channel | None  # None: it begins with this move
+    release: Release
+    kind: str
+    effect: Effect
+    needs_approval: bool
+
+    @property
+    def previous(self) -> str | None:
+        """What the channel points to before the move."""
+        return self.effect.before.release_id if self.effect.before else None
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What became of a move: the channel as it is now, what it pointed to before, and the request when it waits for approval."""
+
+    channel: Channel
+    previous: str | None
+    effect: Effect
+    request: ChannelRequest | None = None
+
+
+def promotion(
+    operation: Operation, slug: str, name: str, release_id: str, *, expected: str | None = UNSAID
+) -> Move:
+    """Decide a promotion without making it. Raises `Conflict` naming who moved the channel, when it is not where `expected` says."""
+    name = parse_channel(name)
+    app = apps.find(operation, slug)
+    operation.require(Right.CHANNEL_PROMOTE, app=slug, channel=name)
+    release = _published(operation, app, release_id)
+    channel = _existing(operation, app, name)
+    _expect(operation, app, name, channel, expected)
+    return _decide(operation, app, name, channel, release, kind="promote")
+
+
+def way_back(
+    operation: Operation,
+    slug: str,
+    name: str,
+    *,
+    to: str | None = None,
+    expected: str | None = UNSAID,
+) -> Move:
+    """Decide a rollback without making it: to `to`, or to the published release that the channel pointed to before the present one."""
+    app, channel = find(operation, slug, name)
+    operation.require(Right.CHANNEL_PROMOTE, app=slug, channel=name)
+    _expect(operation, app, name, channel, expected)
+    target = to if to is not None else _before(operation, channel)
+    assert target is not None
+    return _decide(operation, app, name, channel, _published(operation, app, target), kind="rollback")
+
+
+def _decide(
+    operation: Operation, app: App, name: str, channel: Channel | None, release: Release, *, kind: str
+) -> Move:
+    """The one place where it is decided whether a release may enter a channel, and what follows from it.
+
+    A rollback of a protected channel to what it pointed to before needs no second approval: it was given when the release came.
+    """
+    present = operation.session.get(Release, channel.release_id) if channel and channel.release_id else None
+    agreed = kind == "rollback" and channel is not None and _was_there(operation, channel, release)
+    return Move(
+        app=app,
+        name=name,
+        channel=channel,
+        release=release,
+        kind=kind,
+        effect=effect(_side(operation, present), _side(operation, release)),
+        needs_approval=channel is not None
+        and channel.protected
+        and not agreed
+        and channel.release_id != release.id,
+    )
+
+
+def make(operation: Operation, move: Move, *, note: str = "", actor: Actor | None = None) -> Moved:
+    """Make a decided move in this transaction; on a protected channel, ask for it."""
+    channel = move.channel or _begin(operation, move.app, move.name)
+    if move.needs_approval:
+        request = approval.ask(
+            operation,
+            move.app,
+            channel,
+            move.release,
+            kind=move.kind,
+            note=note,
+            actor=actor or operation.actor,
+        )
+        return Moved(channel, channel.release_id, move.effect, request)
+    previous = _point(operation, move.app, channel, move.release.id, kind=move.kind, note=note, actor=actor)
+    return Moved(channel, previous, move.effect)
+
+
 def promote(
     operation: Operation,
     slug: str,
@@ -48,15 +154,9 @@ def promote(
     *,
     expected: str | None = UNSAID,
     note: str = "",
-) -> tuple[Channel, str | None]:
-    """Point the channel at a published release; returns it and what it pointed to before. Raises `Conflict` naming who moved it."""
-    name = parse_channel(name)
-    app = apps.find(operation, slug)
-    operation.require(Right.CHANNEL_PROMOTE, app=slug, channel=name)
-    release = _published(operation, app, release_id)
-    channel = _channel(operation, app, name)
-    _expect(operation, channel, expected)
-    return channel, _point(operation, app, channel, release.id, kind="promote", note=note)
+) -> Moved:
+    """Point the channel at a published release, or ask for it when the channel is protected."""
+    return make(operation, promotion(operation, slug, name, release_id, expected=expected), note=note)
 
 
 def rollback(
@@ -67,19 +167,96 @@ def rollback(
     to: str | None = None,
     expected: str | None = UNSAID,
     note: str = "",
-) -> tuple[Channel, str | None]:
+) -> Moved:
     """Point the channel back: at `to`, or at the published release that it pointed to before the present one."""
-    app, channel = find(operation, slug, name)
+    return make(operation, way_back(operation, slug, name, to=to, expected=expected), note=note)
+
+
+def approve(
+    operation: Operation, request_id: str, *, expected: str | None = UNSAID, note: str = ""
+) -> tuple[App, ChannelRequest, Moved]:
+    """Approve what somebody else asked for, and make the move.
+
+    Raises `Conflict`, naming who did it, when the channel was moved since it was asked for: the approver looks again, and says with
+    `expected` that they mean it all the same.
+    """
+    app, request = approval.find(operation, request_id)
+    approval.may_decide(operation, app, request)
+    channel = _existing(operation, app, request.channel)
+    if channel is None or channel.id != request.channel_id:
+        raise Conflict(
+            f"Channel {request.channel!r} was deleted meanwhile.",
+            remedy="Refuse the request; `dist channel promote` begins the channel again.",
+        )
+    _expect(
+        operation,
+        app,
+        channel.name,
+        channel,
+        request.previous_release_id if expected == UNSAID else expected,
+    )
+    release = _published(operation, app, request.release_id)
+    decided = replace(
+        _decide(operation, app, channel.name, channel, release, kind=request.kind), needs_approval=False
+    )
+    approval.approve(operation, app, request, note=note)
+    moved = make(operation, decided, note=request.note)
+    if release.channel == channel.name and release.channel_result is not None:
+        release.channel_result = {
+            **release.channel_result,
+            "release_id": release.id,
+            "previous_release_id": moved.previous,
+            "moved": True,
+            "reason": None,
+        }
+    return app, request, moved
+
+
+def effect_of(operation: Operation, app: App, request: ChannelRequest) -> Effect:
+    """What a request would do to the channel as it is now."""
+    channel = _existing(operation, app, request.channel)
+    present = operation.session.get(Release, channel.release_id) if channel and channel.release_id else None
+    wanted = operation.session.get(Release, request.release_id)
+    return effect(_side(operation, present), _side(operation, wanted))
+
+
+def protect(operation: Operation, slug: str, name: str, *, protected: bool) -> tuple[App, Channel]:
+    """Say whether moves of the channel need a second person. A channel that is not there begins empty."""
+    name = parse_channel(name)
+    app = apps.find(operation, slug)
+    operation.require(Right.CHANNEL_PROTECT, app=slug, channel=name)
+    channel = _existing(operation, app, name) or _begin(operation, app, name)
+    if channel.protected != protected:
+        channel.protected = protected
+        channel.updated_at = operation.now
+        operation.record(
+            "channel.protected" if protected else "channel.unprotected", channel.id, app=slug, channel=name
+        )
+        if not protected:
+            approval.withdraw_all(
+                operation, app, channel_id=channel.id, note="the channel is not protected any more"
+            )
+    return app, channel
+
+
+def create(operation: Operation, slug: str, name: str) -> tuple[App, Channel, bool]:
+    """Begin a channel that points to nothing yet; one that is there is returned with False."""
+    name = parse_channel(name)
+    app = apps.find(operation, slug)
     operation.require(Right.CHANNEL_PROMOTE, app=slug, channel=name)
-    _expect(operation, channel, expected)
-    target = _published(operation, app, to).id if to is not None else _before(operation, channel)
-    return channel, _point(operation, app, channel, target, kind="rollback", note=note)
+    there = _existing(operation, app, name)
+    return app, there or _begin(operation, app, name), there is None
 
 
 def delete(operation: Operation, slug: str, name: str) -> None:
-    """Remove the pointer. The releases and the audit log stay."""
+    """Remove the pointer. The releases and the audit log stay. A protected channel is unprotected first, by who may do that."""
     _, channel = find(operation, slug, name)
     operation.require(Right.CHANNEL_DELETE, app=slug, channel=name)
+    if channel.protected:
+        raise Conflict(
+            f"Channel {name!r} is protected.",
+            remedy=f"An admin lifts that first: `dist channel protect {slug} {name} --off`.",
+        )
     operation.session.delete(channel)
     operation.record("channel.deleted", channel.id, app=slug, channel=name, release_id=channel.release_id)
 
@@ -97,38 +274,45 @@ def history(
 def after_publish(operation: Operation, app: App, release: Release, *, actor: Actor) -> dict[str, Any]:
     """Move the requested channel in the transaction that publishes. A release that was submitted later is not pushed back."""
     assert release.channel is not None
-    channel = _channel(operation, app, release.channel)
-    previous = channel.release_id
-    later = operation.session.get(Release, previous) if previous else None
-    newest = operation.session.exec(
-        select(ChannelMove)
-        .where(ChannelMove.channel_id == channel.id)
-        .order_by(col(ChannelMove.generation).desc())
-        .limit(1)
-    ).first()
-    pushed_back = (
-        later is not None
-        and newest is not None
-        and newest.kind == "publish"
-        and later.submitted_at is not None
-        and release.submitted_at is not None
-        and later.submitted_at > release.submitted_at
-    )
+    present = _existing(operation, app, release.channel)
     result: dict[str, Any] = {
-        "name": channel.name,
-        "release_id": previous,
+        "name": release.channel,
+        "release_id": present.release_id if present else None,
         "previous_release_id": None,
         "moved": False,
         "reason": None,
     }
-    if pushed_back:
-        assert later is not None
+    later = _published_later(operation, present, release) if present else None
+    if later is not None:
         result["reason"] = (
             f"{later.version} ({later.id}) was submitted after this release and is on the channel already"
         )
         return result
-    previous = _point(operation, app, channel, release.id, kind="publish", note="", actor=actor)
-    return {**result, "release_id": release.id, "previous_release_id": previous, "moved": True}
+    move = _decide(operation, app, release.channel, present, release, kind="publish")
+    moved = make(operation, move, actor=actor)
+    if moved.request is not None:
+        return {
+            **result,
+            "reason": f"the channel is protected: request {moved.request.id} waits for the approval of a second person",
+            "request_id": moved.request.id,
+        }
+    return {**result, "release_id": release.id, "previous_release_id": moved.previous, "moved": True}
+
+
+def _published_later(operation: Operation, channel: Channel, release: Release) -> Release | None:
+    """What a publish put on the channel already, although it was submitted after `release`."""
+    later = operation.session.get(Release, channel.release_id) if channel.release_id else None
+    newest = next(iter(history(operation, channel, limit=1)), None)
+    if (
+        later is None
+        or newest is None
+        or newest.kind != "publish"
+        or later.submitted_at is None
+        or release.submitted_at is None
+        or later.submitted_at <= release.submitted_at
+    ):
+        return None
+    return later
 
 
 def withdraw(operation: Operation, app: App, release: Release) -> list[str]:
@@ -144,19 +328,66 @@ def withdraw(operation: Operation, app: App, release: Release) -> list[str]:
             note=release.revoke_reason or "",
         )
         touched.append(channel.name)
+    approval.withdraw_all(operation, app, release_id=release.id, note="the release was revoked")
     return touched
 
 
-def _channel(operation: Operation, app: App, name: str) -> Channel:
-    channel = operation.session.exec(
+def withdrawn_from(operation: Operation, channel: Channel) -> Release | None:
+    """The release whose revocation moved the channel last: a page can say why it offers something else now, or nothing."""
+    newest = next(iter(history(operation, channel, limit=1)), None)
+    if newest is None or newest.kind != "revoke" or newest.previous_release_id is None:
+        return None
+    return operation.session.get(Release, newest.previous_release_id)
+
+
+def _existing(operation: Operation, app: App, name: str) -> Channel | None:
+    return operation.session.exec(
         select(Channel).where(Channel.app_id == app.id, Channel.name == name)
     ).first()
-    if channel is None:
-        channel = Channel(id=new_id("chn"), app_id=app.id, name=name, updated_at=operation.now)
-        operation.session.add(channel)
-        operation.session.flush()
-        operation.record("channel.created", channel.id, app=app.slug, channel=name)
+
+
+def _begin(operation: Operation, app: App, name: str) -> Channel:
+    channel = Channel(id=new_id("chn"), app_id=app.id, name=name, updated_at=operation.now)
+    operation.session.add(channel)
+    operation.session.flush()
+    operation.record("channel.created", channel.id, app=app.slug, channel=name)
     return channel
+
+
+def _side(operation: Operation, release: Release | None) -> Side | None:
+    """A release as the report on a move looks at it."""
+    if release is None:
+        return None
+    rows = operation.session.exec(
+        select(Artifact)
+        .where(Artifact.release_id == release.id, col(Artifact.attachment_kind).is_(None))
+        .order_by(col(Artifact.platform), col(Artifact.id))
+    ).all()
+    return Side(
+        release_id=release.id,
+        version=release.version,
+        build=release.build,
+        published_at=rfc3339(release.published_at or release.created_at),
+        offers=tuple(_offer(row) for row in rows),
+    )
+
+
+def _offer(row: Artifact) -> Offer:
+    facts, signers = row.facts or {}, (row.signature or {}).get("signers") or []
+    return Offer(
+        platform=row.platform,
+        archs=tuple(sorted(row.archs or [])),
+        variant=row.variant,
+        format=row.format,
+        version=facts.get("version"),
+        build=facts.get("build"),
+        size=row.size,
+        min_os=facts.get("min_os"),
+        signers=tuple(sorted(str(signer.get("sha256")) for signer in signers if signer.get("sha256"))),
+        signer=next((str(signer["subject"]) for signer in signers if signer.get("subject")), None),
+        sha256=row.sha256,
+        ios_mode=(row.ios or {}).get("mode"),
+    )
 
 
 def _published(operation: Operation, app: App, release_id: str) -> Release:
@@ -166,6 +397,12 @@ def _published(operation: Operation, app: App, release_id: str) -> Release:
             f"The app {app.slug!r} has no release {release_id[:80]!r}.",
             remedy=f"`dist release list {app.slug}` shows them.",
         )
+    held = withheld(release)
+    if held is not None:
+        raise Conflict(
+            f"{held.detail} A channel points to published releases only.",
+            remedy="Choose another one." if held.kind == "revoked" else held.remedy,
+        )
     if release.status is not ReleaseStatus.PUBLISHED:
         raise Conflict(
             f"Release {release.id} is {release.status.value}; a channel points to published releases only.",
@@ -174,19 +411,32 @@ def _published(operation: Operation, app: App, release_id: str) -> Release:
     return release
 
 
-def _expect(operation: Operation, channel: Channel, expected: str | None) -> None:
-    if expected in {UNSAID, channel.release_id}:
+def _expect(operation: Operation, app: App, name: str, channel: Channel | None, expected: str | None) -> None:
+    present = channel.release_id if channel else None
+    if expected in {UNSAID, present}:
         return
-    newest = next(iter(history(operation, channel, limit=1)), None)
-    who = (
-        f"; {(newest.actor or {}).get('name')} moved it at {newest.at:%Y-%m-%d %H:%M:%S} UTC"
-        if newest
-        else ""
-    )
+    newest = next(iter(history(operation, channel, limit=1)), None) if channel else None
     raise Conflict(
-        f"Channel {channel.name!r} points to {channel.release_id or 'nothing'}, not to {expected or 'nothing'}{who}.",
-        remedy="Look at what it points to now and decide again.",
-        release_id=channel.release_id,
+        f"Channel {name!r} points to {present or 'nothing'}, not to {expected or 'nothing'}{_who(newest)}.",
+        remedy=f"Look at what it points to now (`dist channel history {app.slug} {name}`) and decide again.",
+        release_id=present,
+        moved_by=newest.actor if newest else None,
+    )
+
+
+def _who(move: ChannelMove | None) -> str:
+    return f"; {(move.actor or {}).get('name')} moved it at {move.at:%Y-%m-%d %H:%M:%S} UTC" if move else ""
+
+
+def _was_there(operation: Operation, channel: Channel, release: Release) -> bool:
+    """Whether the channel pointed to the release before."""
+    return (
+        operation.session.exec(
+            select(ChannelMove.id)
+            .where(ChannelMove.channel_id == channel.id, ChannelMove.release_id == release.id)
+            .limit(1)
+        ).first()
+        is not None
     )
 
 
@@ -199,6 +449,7 @@ def _before(operation: Operation, channel: Channel, *, missing_ok: bool = False)
             ChannelMove.channel_id == channel.id,
             ChannelMove.release_id != channel.release_id,
             Release.status == ReleaseStatus.PUBLISHED,
+            col(Release.removed_at).is_(None),
             col(ChannelMove.generation) < _arrived(operation, channel),
         )
         .order_by(col(ChannelMove.generation).desc())
@@ -256,7 +507,7 @@ def _point(
             kind=kind,
             release_id=release_id,
             previous_release_id=previous,
-            actor={"id": who.id, "name": who.name, "role": who.role.value if who.role else None},
+            actor=approval.person(who),
             note=note[:NOTE_MAX_CHARS],
             at=operation.now,
         )

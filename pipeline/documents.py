@@ -7,14 +7,18 @@ from urllib.parse import quote
 
 from sqlmodel import col, select
 
+from pipeline import channel as channels
 from pipeline import installing
 from pipeline import release as releases
 from pipeline.access import Right
+from pipeline.availability import withheld
+from pipeline.channel import Move, Moved
 from pipeline.models import (
     App,
     Artifact,
     Channel,
     ChannelMove,
+    ChannelRequest,
     Job,
     Release,
     Token,
@@ -97,6 +101,8 @@ class Documents:
             "manifest_url": manifest,
             "signature_url": signature,
             "install_url": self.install_url(app.slug, release.channel),
+            "removed_at": _time(release.removed_at),
+            "withheld": held.as_dict() if (held := withheld(release)) else None,
             "channel_result": release.channel_result,
             "failure": release.failure,
         }
@@ -203,9 +209,60 @@ class Documents:
                 "published_at": _time(release.published_at),
             },
             "generation": channel.generation,
+            "protected": channel.protected,
+            "withdrawn": self._withdrawn(channels.withdrawn_from(operation, channel)),
             "updated_at": _time(channel.updated_at),
             "url": f"{self.base_url}/apps/{app.slug}",
             "install_url": self.install_url(app.slug, channel.name),
+        }
+
+    def _withdrawn(self, release: Release | None) -> dict[str, Any] | None:
+        """What the channel offered until it was revoked, and why."""
+        held = withheld(release) if release is not None else None
+        if release is None or held is None:
+            return None
+        return {"release_id": release.id, "version": release.version, "build": release.build} | held.as_dict()
+
+    def channel_request(self, operation: Operation, app: App, request: ChannelRequest) -> dict[str, Any]:
+        over = request.status == "pending" and request.expires_at <= operation.now
+        return {
+            "id": request.id,
+            "app": app.slug,
+            "channel": request.channel,
+            "kind": request.kind,
+            "release_id": request.release_id,
+            "previous_release_id": request.previous_release_id,
+            "note": request.note,
+            "status": "expired" if over else request.status,
+            "requester": request.requester,
+            "requested_at": _time(request.requested_at),
+            "expires_at": _time(request.expires_at),
+            "decider": request.decider,
+            "decided_at": _time(request.decided_at),
+            "decision_note": request.decision_note,
+        }
+
+    def moved(self, operation: Operation, app: App, moved: Moved) -> dict[str, Any]:
+        """A channel after a move, with what it does to those who follow it; `request` when it waits for approval."""
+        return {
+            **self.channel(operation, app, moved.channel),
+            "previous_release_id": moved.previous,
+            "moved": moved.request is None and moved.previous != moved.channel.release_id,
+            "request": moved.request and self.channel_request(operation, app, moved.request),
+            "effect": moved.effect.as_dict(),
+        }
+
+    def move(self, move: Move) -> dict[str, Any]:
+        """A move that was decided and not made."""
+        return {
+            "name": move.name,
+            "app": move.app.slug,
+            "release_id": move.previous,
+            "previous_release_id": move.previous,
+            "dry_run": True,
+            "moved": False,
+            "would": "ask" if move.needs_approval else "move" if move.previous != move.release.id else "stay",
+            "effect": move.effect.as_dict(),
         }
 
     def channel_move(self, move: ChannelMove) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Pages, downloads, icons, manifests and permanent addresses all come in through `
 from dataclasses import dataclass
 from typing import Final
 
-from sqlmodel import col, select
+from sqlmodel import select
 
 from pipeline.admission import (
     MISSING,
@@ -18,8 +18,10 @@ from pipeline.admission import (
     Wanted,
     admit,
 )
-from pipeline.errors import Conflict, DomainError, NotFound, Unauthorized, Withdrawn
-from pipeline.models import App, Artifact, Channel, ChannelMove, Icon, Release
+from pipeline.availability import withheld
+from pipeline.channel import withdrawn_from
+from pipeline.errors import Conflict, DomainError, NotFound, Unauthorized
+from pipeline.models import App, Artifact, Channel, Icon, Release
 from pipeline.operation import Operation
 from pipeline.states import ArtifactStatus, ReleaseStatus
 from pipeline.values import Digest, Platform, parse_digest
@@ -86,7 +88,7 @@ def find(
         app.access,
         frozenset(names),
         status=release.status,
-        withdrawn=release.revoke_reason or "",
+        withheld=withheld(release),
         artifact_id=artifact.id,
         purpose=purpose,
     )
@@ -160,25 +162,10 @@ def _nothing_offered(
     operation: Operation, app: App, channel_name: str, channel: Channel | None
 ) -> DomainError:
     """A channel whose last release was taken back says so; one that never had any does not exist."""
-    last = (
-        channel
-        and operation.session.exec(
-            select(ChannelMove)
-            .where(ChannelMove.channel_id == channel.id)
-            .order_by(col(ChannelMove.generation).desc())
-            .limit(1)
-        ).first()
-    )
-    gone = (
-        operation.session.get(Release, last.previous_release_id)
-        if last and last.previous_release_id
-        else None
-    )
-    if gone is not None and gone.status is ReleaseStatus.REVOKED:
-        return Withdrawn(
-            f"Version {gone.version}, the last one on channel {channel_name!r} of {app.slug!r}, was revoked: {gone.revoke_reason}",
-            remedy="The channel offers nothing until a release is promoted to it.",
-        )
+    gone = withdrawn_from(operation, channel) if channel is not None else None
+    held = withheld(gone) if gone is not None else None
+    if held is not None:
+        return held.refusal()
     return NotFound(
         f"Channel {channel_name[:80]!r} of {app.slug!r} offers nothing.", remedy="Promote a release to it."
     )

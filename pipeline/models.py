@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     CheckConstraint,
     Column,
     Enum,
@@ -83,6 +84,7 @@ class App(SQLModel, table=True):
     platforms: list[str] | None = _json()
     access: str = "members"
     created_at: datetime = _time(null=False)
+    retention: dict[str, Any] | None = _json()  # None: nothing is ever removed
 
 
 class Release(SQLModel, table=True):
@@ -99,6 +101,8 @@ class Release(SQLModel, table=True):
             sqlite_where=text("status <> 'rejected'"),
         ),
         Index("release_by_app", "app_id", "id"),
+        Index("release_by_app_status", "app_id", "status", "id"),
+        Index("release_by_app_version", "app_id", "version", "id"),
         Index("release_by_status", "status", "id"),
     )
 
@@ -117,6 +121,8 @@ class Release(SQLModel, table=True):
     published_at: datetime | None = _time()
     revoked_at: datetime | None = _time()
     revoke_reason: str | None = None
+    removed_at: datetime | None = _time(index=True)  # retention took it: its record stays, its bytes go
+    removal_reason: str | None = None
     manifest: str | None = Field(default=None, sa_column=Column(Text))
     channel_result: dict[str, Any] | None = _json()
     failure: dict[str, Any] | None = _json()
@@ -254,12 +260,19 @@ class Channel(SQLModel, table=True):
     release_id: str | None = Field(default=None, foreign_key="release.id", index=True)
     generation: int = 0
     updated_at: datetime = _time(null=False)
+    protected: bool = Field(
+        default=False, sa_column=Column(Boolean, nullable=False, server_default=text("0"))
+    )
 
 
 class ChannelMove(SQLModel, table=True):
     """One move of a channel's pointer. It outlives the channel, so that nothing refers to it by a key that could delete it."""
 
     __tablename__ = "channel_move"
+    __table_args__ = (
+        Index("channel_move_by_generation", "channel_id", "generation"),
+        Index("channel_move_by_release", "channel_id", "release_id", "generation"),
+    )
 
     id: str = Field(primary_key=True)
     channel_id: str = Field(index=True)
@@ -269,6 +282,54 @@ class ChannelMove(SQLModel, table=True):
     previous_release_id: str | None = None
     actor: dict[str, Any] | None = _json()
     note: str = ""
+    at: datetime = _time(null=False)
+
+
+class ChannelRequest(SQLModel, table=True):
+    """A move of a protected channel that waits for a second person, and how that ended."""
+
+    __tablename__ = "channel_request"
+    __table_args__ = (
+        CheckConstraint(
+            "status IN ('pending', 'approved', 'refused', 'withdrawn', 'expired')",
+            name="channel_request_status",
+        ),
+        Index("channel_request_by_app", "app_id", "status", "id"),
+        Index(
+            "channel_request_once",
+            "channel_id",
+            "release_id",
+            unique=True,
+            sqlite_where=text("status = 'pending'"),
+        ),
+    )
+
+    id: str = Field(primary_key=True)
+    app_id: str = Field(foreign_key="app.id")
+    channel_id: str  # no key: the record outlives the channel
+    channel: str
+    kind: str
+    release_id: str = Field(foreign_key="release.id", index=True)
+    previous_release_id: str | None = None  # what the channel pointed to when it was asked for
+    note: str = ""
+    status: str = "pending"
+    requested_by: str
+    requester: dict[str, Any] | None = _json()
+    requested_at: datetime = _time(null=False)
+    expires_at: datetime = _time(null=False)
+    decider: dict[str, Any] | None = _json()
+    decided_at: datetime | None = _time()
+    decision_note: str = ""
+
+
+class ReleasePin(SQLModel, table=True):
+    """A release that retention never takes, and who said so."""
+
+    __tablename__ = "release_pin"
+
+    release_id: str = Field(primary_key=True, foreign_key="release.id")
+    note: str = ""
+    actor: dict[str, Any] | None = _json()
     at: datetime = _time(null=False)
 
 

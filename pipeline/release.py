@@ -35,18 +35,15 @@ def find(operation: Operation, release_id: str, right: Right = Right.RELEASE_REA
         if actor.role is None:
             operation.require(Right.APP_READ)
         raise missing
-    public = (
-        app.access == "public" and release.status is ReleaseStatus.PUBLISHED and right is Right.RELEASE_READ
-    )
-    if public:
+    shown = release.status in {ReleaseStatus.PUBLISHED, ReleaseStatus.REVOKED}
+    if app.access == "public" and shown and right is Right.RELEASE_READ:
         return app, release
     if actor.role is None:
         operation.require(right)
     if not actor.sees_app(app.slug):
         raise missing
-    unfinished = release.status not in {ReleaseStatus.PUBLISHED, ReleaseStatus.REVOKED}
     if right is Right.RELEASE_READ and not actor.may(right, app=app.slug):
-        if unfinished:
+        if not shown:
             raise missing
         operation.require(Right.APP_READ, app=app.slug)
         return app, release

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.access import ANONYMOUS, Actor, Role
 from pipeline.admission import Admission, LinkGrant, Purpose, Ticket, Visitor, Wanted, Way, admit
+from pipeline.availability import Withheld
 from pipeline.errors import DomainError, NotFound, TicketRefused, Unauthorized, Withdrawn
 from pipeline.states import ReleaseStatus
 
@@ -26,7 +27,11 @@ BETA_LINKED = Visitor(ANONYMOUS, (replace(GRANT, channel="beta"),))
 PUBLIC, MEMBERS, LINK = (Wanted("notes", access) for access in ("public", "members", "link"))
 ON_BETA = replace(LINK, channels=frozenset({"beta"}))
 ON_STABLE = replace(LINK, channels=frozenset({"stable"}))
-REVOKED = {"status": ReleaseStatus.REVOKED, "withdrawn": "It eats notes."}
+REVOKED = {
+    "status": ReleaseStatus.REVOKED,
+    "withheld": Withheld("revoked", NOW, "it eats notes", "It eats notes.", "Install another.", "managers"),
+}
+REMOVED = {"withheld": replace(REVOKED["withheld"], kind="removed")}
 DRAFT = {"status": ReleaseStatus.DRAFT}
 
 
@@ -79,6 +84,8 @@ def outcome(wanted: Wanted, visitor: Visitor, now: datetime = NOW) -> Way | type
         pytest.param(replace(LINK, **REVOKED), LINKED, Withdrawn, id="and for links"),
         pytest.param(replace(MEMBERS, **REVOKED), NOBODY, Unauthorized, id="nobody learns that there was something"),
         pytest.param(replace(MEMBERS, **REVOKED), MANAGER, Way.INSIDER, id="a manager may look at it"),
+        pytest.param(replace(PUBLIC, **REMOVED), NOBODY, Withdrawn, id="what retention removed is gone"),
+        pytest.param(replace(MEMBERS, **REMOVED), MANAGER, Withdrawn, id="also for a manager"),
     ],
 )  # fmt: skip
 def test_who_is_let_in(wanted: Wanted, visitor: Visitor, expected):
