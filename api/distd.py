@@ -13,7 +13,7 @@ from pipeline.database import Database, open_database
 from pipeline.errors import BadSettings, DomainError
 from pipeline.logs import configure
 from pipeline.operation import Operation
-from pipeline.schema import migrate
+from pipeline.schema import NewerDatabase, current_revision, migrate
 from pipeline.settings import Settings, load
 from pipeline.store.layout import Layout
 from pipeline.values import utc_now
@@ -55,7 +55,10 @@ def _ready(settings: Settings) -> Database:
             f"cannot use the data directory {settings.data_dir}: {error.strerror}. Set DISTD_DATA_DIR to a folder that this user may write."
         )
     database = open_database(settings)
-    migrate(database)
+    try:
+        migrate(database)
+    except NewerDatabase as error:
+        _fail(str(error))
     return database
 
 
@@ -122,9 +125,7 @@ def init(as_json: Json = False) -> None:
 @app.command(name="migrate")
 def migrate_command(as_json: Json = False) -> None:
     """Bring the database to the present schema (also done by up, serve and worker)."""
-    settings = _settings()
-    Layout(settings.data_dir).create()
-    revision = migrate(open_database(settings))
+    revision = current_revision(_ready(_settings()))
     typer.echo(json.dumps({"revision": revision}) if as_json else f"database at revision {revision}")
 
 

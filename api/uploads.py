@@ -6,7 +6,6 @@ The body is handed on in pieces while it arrives; what was received is kept what
 import asyncio
 import base64
 import binascii
-from datetime import datetime, timedelta
 from typing import Any, Final
 
 import anyio.to_thread
@@ -30,20 +29,12 @@ JSON_MAX_BYTES: Final = 64 * 1024
 _TUS: Final = {"Tus-Resumable": TUS_VERSION, "Cache-Control": "no-store"}
 
 
-def _expires(services: Services, upload: Upload) -> datetime:
-    settings = services.settings
-    return min(
-        upload.touched_at + timedelta(seconds=settings.upload_idle_seconds),
-        upload.created_at + timedelta(seconds=settings.upload_max_seconds),
-    )
-
-
 def _tus_headers(services: Services, upload: Upload) -> dict[str, str]:
     return {
         **_TUS,
         "Upload-Offset": str(upload.offset),
         "Upload-Length": str(upload.size),
-        "Upload-Expires": _expires(services, upload).strftime("%a, %d %b %Y %H:%M:%S GMT"),
+        "Upload-Expires": services.quarantine.expires_at(upload).strftime("%a, %d %b %Y %H:%M:%S GMT"),
     }
 
 
@@ -75,7 +66,7 @@ async def create_upload(request: AnyRequest, services: Services) -> Response[Any
     headers = {"Location": services.documents.upload_url(upload.id), **_tus_headers(services, upload)}
     if is_tus:
         return Response(None, status_code=201, headers=headers)
-    document = services.documents.upload(upload, _expires(services, upload))
+    document = services.documents.upload(upload, services.quarantine.expires_at(upload))
     return Response(document, status_code=201 if created.is_new else 200, headers=headers)
 
 
@@ -124,7 +115,8 @@ def tus_options(max_upload_bytes: int) -> dict[str, str]:
 def show_upload(request: AnyRequest, services: Services, upload_id: str) -> Response[dict[str, Any]]:
     upload = services.quarantine.get(services.actor(request), upload_id)
     return Response(
-        services.documents.upload(upload, _expires(services, upload)), headers=_tus_headers(services, upload)
+        services.documents.upload(upload, services.quarantine.expires_at(upload)),
+        headers=_tus_headers(services, upload),
     )
 
 
@@ -164,7 +156,8 @@ async def put_upload(request: AnyRequest, services: Services, upload_id: str) ->
                 offset=upload.offset,
             )
     return Response(
-        services.documents.upload(upload, _expires(services, upload)), headers=_tus_headers(services, upload)
+        services.documents.upload(upload, services.quarantine.expires_at(upload)),
+        headers=_tus_headers(services, upload),
     )
 
 

@@ -16,6 +16,7 @@ import os
 import shutil
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -109,7 +110,12 @@ class Quarantine:
                 going_on = self._going_on(session, actor, size, sha256)
                 if going_on is not None:
                     return Created(going_on, is_new=False)
-            known = sha256 is not None and _may_know(session, actor, sha256, size)
+            # A blob that was lost, or was moved away as corrupt, is asked for again: its row alone is no bytes.
+            known = (
+                sha256 is not None
+                and self._layout.blob(sha256).is_file()
+                and _may_know(session, actor, sha256, size)
+            )
             if not known:
                 self._admit(session, actor, size)
             upload = Upload(
@@ -133,12 +139,20 @@ class Quarantine:
         return Created(upload, is_new=True)
 
     def get(self, actor: Actor, upload_id: str) -> Upload:
-        """The caller's own upload. Raises `NotFound`, and `Gone` when its bytes were handed on or dropped."""
+        """The caller's own upload. Raises `NotFound`, and `Gone` when it has expired and is about to be dropped."""
         with self._database.read() as session:
             upload = session.get(Upload, upload_id)
         if upload is None or upload.token_id != actor.id:
             raise NotFound("There is no such upload.", remedy="It may have expired: create a new one.")
+        if upload.status is not UploadStatus.CONSUMED and self.expires_at(upload) <= self._clock():
+            raise Gone("This upload has expired.", remedy="Create a new one.")
         return upload
+
+    def expires_at(self, upload: Upload) -> datetime:
+        """When an upload that nobody continues, or that no artifact uses, is dropped."""
+        oldest = upload.created_at + timedelta(seconds=self._settings.upload_max_seconds)
+        idle = upload.touched_at + timedelta(seconds=self._settings.upload_idle_seconds)
+        return min(idle, oldest) if upload.status is UploadStatus.OPEN else oldest
 
     def writer(self, actor: Actor, upload_id: str, *, offset: int | None) -> "Writer":
         """A place to append from `offset` on (None: replace the whole body, from zero).
@@ -186,9 +200,10 @@ class Quarantine:
             )
             .order_by(col(Upload.status), col(Upload.offset).desc())
         ).first()
-        if upload is not None and not upload.deduplicated and not self.path(upload.id).is_file():
+        if upload is None or self.expires_at(upload) <= self._clock():
             return None
-        return upload
+        there = self._layout.blob(sha256) if upload.deduplicated else self.path(upload.id)
+        return upload if there.is_file() else None
 
     def _admit(self, session: Session, actor: Actor, size: int) -> None:
         opened = session.exec(
@@ -308,12 +323,17 @@ class Quarantine:
     def _litter(self, now: datetime) -> list[str]:
         """Folders without a row, older than an hour: left by a crash between the folder and its row."""
         found = []
-        for path in self._layout.quarantine.iterdir():
+        for path in self._layout.quarantine.glob(
+            "upl_*"
+        ):  # not the corrupt blobs that `check` put beside them
             with self._database.read() as session:
                 known = session.get(Upload, path.name) is not None
-            if not known and path.stat().st_mtime < now.timestamp() - 3600:
-                shutil.rmtree(path, ignore_errors=True)
-                found.append(path.name)
+            if known:
+                continue
+            with suppress(FileNotFoundError):  # another worker was here first
+                if path.stat().st_mtime < now.timestamp() - 3600:
+                    shutil.rmtree(path, ignore_errors=True)
+                    found.append(path.name)
         return found
 
 

@@ -18,6 +18,10 @@ from pipeline import models  # noqa: F401 - registers the tables
 from pipeline.database import Database
 
 
+class NewerDatabase(Exception):
+    """A later version of the program made this database; the message says what to do."""
+
+
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
@@ -26,9 +30,15 @@ def _config() -> Config:
 
 
 def migrate(database: Database) -> str:
-    """Run what is missing; returns the revision that the database has afterwards."""
+    """Run what is missing; returns the revision that the database has afterwards. Raises `NewerDatabase`."""
     database.path.parent.mkdir(parents=True, exist_ok=True)
-    if current_revision(database) != head_revision():
+    present = current_revision(database)
+    if present is not None and present not in known_revisions():
+        raise NewerDatabase(
+            f"{database.path} is at revision {present}, which this version of distd does not know: a later one made it. "
+            "Run that version, or restore a backup that was made before the upgrade."
+        )
+    if present != head_revision():
         with database.engine.connect() as connection:
             _upgrade(connection)
     revision = current_revision(database)
@@ -61,6 +71,11 @@ def current_revision(database: Database) -> str | None:
 def head_revision() -> str | None:
     """The newest revision that this program knows."""
     return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def known_revisions() -> set[str]:
+    """Every revision that this program can start from."""
+    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
 
 
 def differences(database: Database) -> list[object]:

@@ -7,7 +7,8 @@
     assert domain.release(release).status is ReleaseStatus.PUBLISHED
 
 The inspector (`Reading`) reads the real file and takes its verdict from the first line: `reject: why`, `inconclusive: why`,
-`crash`; anything else is accepted. It stands for what the confined child says; how files are judged is tested elsewhere.
+`crash`; anything else is accepted, and what was inconclusive too once it `has_learned`. It stands for what the confined child says;
+how files are judged is tested elsewhere.
 """
 
 import hashlib
@@ -75,6 +76,7 @@ class Reading:
 
     def __init__(self) -> None:
         self.seen = 0
+        self.has_learned = False
 
     def inspect(self, path: Path, *, declared: Declared) -> Said:
         self.seen += 1
@@ -86,7 +88,7 @@ class Reading:
         if verdict == "reject":
             for reason in why.split(", "):
                 report.add(BAD, reason)
-        elif verdict in {"inconclusive", "crash"}:
+        elif verdict in {"inconclusive", "crash"} and not self.has_learned:
             report.add(UNSURE, why)
         return Said(report.as_dict(), crashed=verdict == "crash")
 
