@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-stop test check benchmark lock clean
+.PHONY: help install demo demo-stop test check benchmark fuzz lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,10 +36,18 @@ check: install  ## linters, types, import rules
 test: install  ## everything that must hold, on this machine
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
+SECONDS = 10
+
+fuzz: install  ## coverage-guided fuzzing of every reader, SECONDS=10 for each (Linux on x86-64)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.lock
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
+
 lock:  ## resolve the dependencies again, for every Python and processor that is supported
 	$(PYTHON) -m pip install --quiet uv
 	$(PYTHON) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-header --extra server --extra scale --group dev pyproject.toml --output-file requirements.lock
+	$(PYTHON) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-header --group fuzz --output-file requirements-fuzz.lock
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .demo .fuzz .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -145,6 +145,7 @@ def _describe(report: Report, archive: ZipArchive, manifest: Manifest, table: Ta
         permissions_declared=manifest.permissions,
         permissions_declared_count=len(manifest.permissions),
         permissions_sdk_23=manifest.permissions_sdk_23,
+        permissions_implied=manifest.permissions_implied,
         features=manifest.features,
         main_activity=manifest.main_activity,
         debuggable=debuggable,

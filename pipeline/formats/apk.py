@@ -7,6 +7,7 @@ build = versionCode, min_os = minSdk, archs = ABIs.
     target_sdk, permissions, debuggable, test_only, features, main_activity, split
     targetSdk, permissions_declared, permissions_declared_count, permission_elements     (names of Android's own tools)
     permissions_sdk_23          those of the permissions that only Android 6 and later ask for
+    permissions_implied         what Android grants besides to apps for an old API level
     signature_schemes_present   every scheme that is in the file, verified or not
     installs_from_api           first API level at which the signatures verify; null when there is none
     lineage                     former and current signing certificates: [{sha256, subject, capabilities}], oldest first
@@ -148,6 +149,7 @@ def _describe(report: Report, archive: ZipArchive, manifest: Manifest, resources
         permissions_declared_count=len(manifest.permissions),
         permission_elements=manifest.permission_elements,
         permissions_sdk_23=manifest.permissions_sdk_23,
+        permissions_implied=manifest.permissions_implied,
         features=manifest.features,
         main_activity=manifest.main_activity,
         split=manifest.split,

@@ -54,6 +54,17 @@ LAUNCHERS: Final = frozenset(
 _CODENAMES: Final = {
     "C": 2, "D": 3, "E": 4, "F": 7, "G": 8, "H": 10, "I": 13, "J": 15, "K": 18, "L": 20, "M": 22, "N": 23, "O": 25,
 }  # fmt: skip
+_ALL_LEVELS: Final = 1 << 31  # no API level is as high
+_PERMISSION: Final = "android.permission."
+# What is implied, by which permission (None: by none), for apps that target an API level before this one. In this order:
+# what is implied may imply more. Source: Android's PackageParser (NEW_PERMISSIONS, SPLIT_PERMISSIONS); aapt, `Command.cpp`.
+_IMPLIED: Final = (
+    (f"{_PERMISSION}WRITE_EXTERNAL_STORAGE", None, 4),
+    (f"{_PERMISSION}READ_PHONE_STATE", None, 4),
+    (f"{_PERMISSION}READ_EXTERNAL_STORAGE", f"{_PERMISSION}WRITE_EXTERNAL_STORAGE", _ALL_LEVELS),
+    (f"{_PERMISSION}READ_CALL_LOG", f"{_PERMISSION}READ_CONTACTS", 16),
+    (f"{_PERMISSION}WRITE_CALL_LOG", f"{_PERMISSION}WRITE_CONTACTS", 16),
+)
 _LIST_MAX: Final = 2_000  # permissions or features; a real manifest has at most some hundred
 
 Text = str | int | None
@@ -83,6 +94,15 @@ class Manifest:
     features: list[dict[str, Any]] = field(default_factory=list)
     main_activity: str | None = None
     main_label: Text = None
+
+    @property
+    def permissions_implied(self) -> list[str]:
+        """What Android grants to old apps although they do not ask for it, as `aapt dump badging` lists it."""
+        has = set(self.permissions)
+        for permission, needs, before in _IMPLIED:
+            if self.target_sdk < before and (needs is None or needs in has):
+                has.add(permission)
+        return sorted(has - set(self.permissions))
 
     @property
     def references(self) -> list[int]:

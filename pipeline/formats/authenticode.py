@@ -121,6 +121,12 @@ class Found:
     assessed: signing.Assessed | None = None
 
     @property
+    def is_timestamped(self) -> bool:
+        """Whether somebody else proves the time of a signature that fits the file."""
+        stamps = self.assessed.timestamps if self.assessed else ()
+        return self.problem is None and any(stamp.problem is None for stamp in stamps)
+
+    @property
     def is_weak(self) -> bool:
         """Whether MD5 carries the signature or the file's digest."""
         digests = (self.indirect and self.indirect.algorithm, self.assessed and self.assessed.signer.digest)
@@ -138,7 +144,7 @@ class Found:
             "sha256": certificate.sha256 if certificate else None,
             "not_after": rfc3339(certificate.not_after) if certificate else None,
             "signed_at": rfc3339(one.signed_at) if one and one.signed_at else None,
-            "timestamped": bool(one and one.timestamps),
+            "timestamped": self.is_timestamped,
             "trust": one.trust.value if one and one.trust else None,
             "chain": one.chain.reason if one and one.chain else None,
             "problem": self.problem,

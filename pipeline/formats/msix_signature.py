@@ -1,13 +1,14 @@
 """The signature of a package or bundle: AppxSignature.p7x, and the five digests that it is over.
 
-| name | over |
-| --- | --- |
-| AXPC | the container up to the signature's local file header: the signature has to be the last file |
-| AXCD | the central directory and end records as they were before the signature was added |
-| AXCT | the content of [Content_Types].xml |
-| AXBM | the content of AppxBlockMap.xml, which holds the digests of everything else |
-| AXCI | the content of AppxMetadata/CodeIntegrity.cat, where there is one |
+| name | called | over |
+| --- | --- | --- |
+| AXPC | Data | the container up to the signature's local file header: the signature has to be the last file |
+| AXCD | Central Directory | the central directory and end records as they were before the signature was added |
+| AXCT | Content Types | the content of [Content_Types].xml |
+| AXBM | Block Map | the content of AppxBlockMap.xml, which holds the digests of everything else |
+| AXCI | Code Integrity | the content of AppxMetadata/CodeIntegrity.cat, where there is one |
 
+`details` says which were held against the container (`digest_kinds_checked`) and which of them differ (`mismatching_digests`).
 The manifest's publisher has to be the subject of the certificate.
 
 Source: undocumented by Microsoft; msix-packaging `AppxSignature.cpp`, `ZipObject.hpp` and osslsigncode `appx.c`, which agree.
@@ -52,6 +53,13 @@ LABELS: Final = {
     b"AXBM": "AppxBlockMap.xml",
     CODE_INTEGRITY: "AppxMetadata/CodeIntegrity.cat",
 }
+KINDS: Final = {
+    b"AXPC": "Data",
+    b"AXCD": "Central Directory",
+    b"AXCT": "Content Types",
+    b"AXBM": "Block Map",
+    CODE_INTEGRITY: "Code Integrity",
+}
 
 
 def check_signature(archive: ZipArchive, report: Report, publisher: str | None) -> None:
@@ -64,7 +72,7 @@ def check_signature(archive: ZipArchive, report: Report, publisher: str | None) 
         if not data.startswith(MAGIC):
             raise Malformed(DAMAGED, f"{SIGNATURE_NAME} does not begin with PKCX")
         found = authenticode.verify(
-            data[len(MAGIC) :], lambda wanted: _mismatch(archive, entry, wanted), allow_trailing=True
+            data[len(MAGIC) :], lambda wanted: _mismatch(archive, entry, wanted, report), allow_trailing=True
         )
     except FormatError as error:
         authenticode.damaged(report, error)
@@ -82,7 +90,9 @@ def _check_publisher(report: Report, found: list[authenticode.Found], publisher:
             return
 
 
-def _mismatch(archive: ZipArchive, signature: Entry, wanted: authenticode.Indirect) -> str | None:
+def _mismatch(
+    archive: ZipArchive, signature: Entry, wanted: authenticode.Indirect, report: Report
+) -> str | None:
     """Why the digests are not those of this container; None when all are."""
     digests = _split(wanted)
     if digests is None:
@@ -93,10 +103,14 @@ def _mismatch(archive: ZipArchive, signature: Entry, wanted: authenticode.Indire
         return f"{CONTENT_MEMBERS[CODE_INTEGRITY]} was added or removed"
     if signature.end_offset != archive.directory_offset:
         return f"{SIGNATURE_NAME} is not the last file of the package"
-    for name, expected in digests.items():
-        if _digest(archive, signature, name, wanted.algorithm) != expected:
-            return f"{LABELS[name]} was changed"
-    return None
+    changed = [
+        name
+        for name, expected in digests.items()
+        if _digest(archive, signature, name, wanted.algorithm) != expected
+    ]
+    report.details["digest_kinds_checked"] = sorted(KINDS[name] for name in digests)
+    report.details["mismatching_digests"] = sorted(KINDS[name] for name in changed)
+    return ", ".join(f"{LABELS[name]} was changed" for name in changed) or None
 
 
 def _split(wanted: authenticode.Indirect) -> dict[bytes, bytes] | None:
