@@ -3,12 +3,13 @@
 The checks, in this order:
 
  1. An encrypted image is refused: nobody can tell what is in it.
- 2. The trailer and the block tables hold together, and every checksum matches (`udif.py`).
+ 2. The trailer and the block tables hold together, and every checksum matches (`udif.py`). An image that can be written to is a
+    bare volume and has neither.
  3. The code signature, where there is one, is over all bytes before it and over the trailer; its ticket names this image.
  4. The file system is listed, and the app in it is verified like any other (`disk_contents.py`, `macos_app.py`).
 
 `signature` is that of the image. An app inside has its own, in `details["app"]["code_signature"]`; findings about it are findings
-of the image. `details`: `koly_trailer`, `encrypted`, `image_format` (UDZO, UDBZ, ULFO, ULMO, UDCO, UDRO), `checksums`
+of the image. `details`: `koly_trailer`, `encrypted`, `image_format` (UDZO, UDBZ, ULFO, ULMO, UDCO, UDRO, UDRW), `checksums`
 (data, master, blocks: `ok`, `bad`, `none`, `skipped`), `unpacked_size`, `sevenzip_types`, `dmg_methods`, `filesystem`,
 `volume_name`, `has_licence`, `app` (`name`, `path`, and what `macos_app.py` says), `apps`, `contains_pkg`, `packages`,
 `code_signature`, `notarization`.
@@ -18,6 +19,7 @@ import posixpath
 import re
 from typing import Any, Final
 
+from pipeline.formats.apple_disk import is_apple_disk
 from pipeline.formats.codedirectory import MAX_SIGNATURE_BYTES, Slot, bad_pages, parse_signature
 from pipeline.formats.codesign import CODE_CHANGED, UNCOVERED, CodeSignature, check_embedded
 from pipeline.formats.disk_contents import MAX_FOLDER_BYTES, DiskContents
@@ -62,6 +64,13 @@ SIGNATURE_PLACE: Final = Rule(
     "Sign the finished image (codesign --sign) and publish that result unchanged.",
     "Apple Security, diskimagerep.cpp",
 )
+BARE: Final = Rule(
+    "dmg.bare",
+    Severity.WARNING,
+    "The disk image is a bare volume without checksums, so damage cannot be seen, and it cannot be signed.",
+    "Convert it before you publish it: hdiutil convert IMAGE -format UDZO -o NEW.",
+    "UDIF: an image that can be written to (UDRW) has no trailer",
+)
 NOTHING_INSIDE: Final = Rule(
     "dmg.nothing-inside",
     Severity.WARNING,
@@ -92,7 +101,7 @@ APP_NOT_CHECKED: Final = Rule(
     "limits of the inspector (disk_contents.MAX_FOLDER_BYTES)",
 )
 RULES: Final = (
-    DATA_CHANGED, BLOCKS_CHANGED, SIGNATURE_PLACE, NOTHING_INSIDE, NO_FILE_SYSTEM, SEVERAL_APPS, APP_NOT_CHECKED,
+    DATA_CHANGED, BLOCKS_CHANGED, SIGNATURE_PLACE, BARE, NOTHING_INSIDE, NO_FILE_SYSTEM, SEVERAL_APPS, APP_NOT_CHECKED,
 )  # fmt: skip
 
 _APP_INFO: Final = re.compile(r"((?:[^./][^/]*/){0,3}[^./][^/]*\.app)/Contents/Info\.plist\Z")
@@ -111,6 +120,32 @@ def read(source: Source) -> Report:
         report.add(ENCRYPTED)
         report.signature = Signature(SignatureStatus.UNVERIFIED, reason="the image is encrypted")
         return report
+    if not has_trailer and is_apple_disk(source):
+        _describe_bare(source, report)
+    else:
+        _check_image(source, report)
+    try:
+        _describe_contents(source, report)
+    except FormatError as error:
+        report.findings.append(error.finding)
+    return report
+
+
+def _describe_bare(source: Source, report: Report) -> None:
+    """Without a trailer the file is the volume or disk itself: nothing in it could be compared, and nothing signed."""
+    report.add(BARE)
+    report.details |= {
+        "image_format": "UDRW",
+        "unpacked_size": source.size,
+        "has_licence": False,
+        "checksums": {"data": "none", "master": "none", "blocks": "skipped"},
+        "code_signature": None,
+        "notarization": Notarization().as_details(),
+    }
+
+
+def _check_image(source: Source, report: Report) -> None:
+    """Steps 2 and 3."""
     image = read_image(source)
     report.details |= {
         "image_format": image.format,
@@ -119,11 +154,6 @@ def read(source: Source) -> Report:
         "checksums": _check_sums(image, report),
     }
     _check_signature(image, report)
-    try:
-        _describe_contents(source, report)
-    except FormatError as error:
-        report.findings.append(error.finding)
-    return report
 
 
 def _check_sums(image: Image, report: Report) -> dict[str, str]:

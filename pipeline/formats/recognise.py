@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
+from pipeline.formats.apple_disk import is_apple_disk
 from pipeline.formats.listing import tar_names, zip_names
 from pipeline.formats.source import Source
 
@@ -80,6 +81,7 @@ def recognise(source: Source) -> Format:
         or _by_trailer(source)
         or _by_zip(source, head)
         or _by_tar(source)
+        or (Format.DMG if is_apple_disk(source) else None)
         or _by_words(source, head)
         or (Format.TEXT if is_text(head, whole=source.size <= len(head)) else Format.FILE)
     )

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.formats import dmg, udif
 from pipeline.formats.facts import FormatError, SignatureStatus, Trust, Verdict
+from pipeline.formats.recognise import Format, recognise
 from tests.support.build_app import App, Link
 from tests.support.build_cms import family
 from tests.support.build_dmg import Image, fat_volume, replace, unpack
@@ -301,3 +302,49 @@ def test_any_damage_of_the_records_is_answered(data):
 def test_any_damage_is_answered(data):
     report = judged(dmg.read, damaged(replace(NOTES, signing=BY_FAMILY).build(), data))
     assert report.verdict in set(Verdict)
+
+
+@needs_7zip
+@pytest.mark.parametrize(
+    ("source", "kind", "filesystem"),
+    [
+        ("dmg/SparkleTestCodeSignApp.dmg", "Apple_HFS", "HFS+"),
+        ("dmg/SparkleTestCodeSign_apfs.dmg", "Apple_APFS", "APFS"),
+    ],
+)
+def test_an_image_that_can_be_written_to_is_a_bare_volume(source, kind, filesystem):
+    volume = unpack(fixture(source).read_bytes(), kind)
+    with source_of(volume) as opened:
+        assert recognise(opened) is Format.DMG
+    report = judged(dmg.read, volume)
+    assert rules_of(report) >= {"dmg.bare"}
+    assert report.verdict is Verdict.ACCEPTED
+    assert report.details["filesystem"] == filesystem
+    assert (report.details["koly_trailer"], report.details["image_format"]) == (False, "UDRW")
+    assert report.details["app"]["bundle_id"] == "org.sparkle-project.SparkleTestApp"
+    assert report.signature.status is SignatureStatus.UNSIGNED
+    assert judged(dmg.read, volume[: len(volume) // 2]).verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        ({512: b"EFI PART", 1024: bytes.fromhex("005346480000aa11aa1100306543ecac")}, Format.DMG),
+        ({512: b"EFI PART", 1152: bytes.fromhex("ef57347c0000aa11aa1100306543ecac")}, Format.DMG),
+        ({512: b"EFI PART", 1024: bytes.fromhex("28732ac11ff8d211ba4b00a0c93ec93b")}, Format.FILE),
+        ({0: b"ER", 512: b"PM", 1024: b"PM", 1072: b"Apple_HFS"}, Format.DMG),
+        ({0: b"ER", 512: b"PM", 1072: b"Apple_HFS"}, Format.FILE),
+        ({0: b"ER", 512: b"PM", 560: b"Apple_HFS", 32769: b"CD001"}, Format.FILE),
+        ({1024: b"H+\0\4", 1064: b"\0\0\x10\0"}, Format.DMG),
+        ({1024: b"HX\0\5", 1064: b"\0\0\x10\0"}, Format.DMG),
+        ({1024: b"H+\0\5", 1064: b"\0\0\x10\0"}, Format.FILE),
+        ({32: b"NXSB\0\x10\0\0"}, Format.DMG),
+        ({32: b"NXSB\0\0\0\0"}, Format.FILE),
+    ],
+)
+def test_bare_disks_of_apple_are_told_from_others(head, kind):
+    disk = bytearray(40_000)
+    for at, value in head.items():
+        disk[at : at + len(value)] = value
+    with source_of(bytes(disk)) as opened:
+        assert recognise(opened) is kind
