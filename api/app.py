@@ -14,7 +14,7 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
-from api import apps, artifacts, audit, channels, errors, health, queue, releases, tokens, uploads
+from api import apps, artifacts, audit, channels, errors, health, policies, queue, releases, tokens, uploads
 from api.changes import Changes
 from api.middleware import Frame
 from api.reference import api_docs, openapi_json
@@ -89,6 +89,7 @@ def create_app(settings: Settings) -> Any:
                     *uploads.ROUTES,
                     *artifacts.ROUTES,
                     *channels.ROUTES,
+                    *policies.ROUTES,
                     *tokens.ROUTES,
                     *audit.ROUTES,
                     *queue.ROUTES,

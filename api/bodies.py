@@ -104,6 +104,23 @@ class Refusal(Body):
     note: str = ""
 
 
+class NewPolicy(Body):
+    policy: dict[str, Any]
+    expected_revision: int
+
+
+class PolicyQuestion(Body):
+    policy: dict[str, Any]
+    limit: int = 50
+
+
+class NewPin(Body):
+    format: str
+    kind: str
+    value: str
+    note: str = ""
+
+
 class NewToken(Body):
     name: str
     role: str

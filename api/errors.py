@@ -48,6 +48,7 @@ TABLE: Final[dict[type[domain.DomainError], tuple[int, str]]] = {
     domain.TicketRefused: (403, "The ticket does not open this"),
     domain.Conflict: (409, "The state has changed"),
     domain.Immutable: (409, "A closed release never changes"),
+    domain.PolicyRefused: (409, "The app's policy refuses the release"),
     domain.OffsetMismatch: (409, "The upload goes on at another offset"),
     domain.Locked: (423, "The upload is in use"),
     domain.Gone: (410, "The upload is gone"),

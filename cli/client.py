@@ -96,6 +96,10 @@ class Client:
         """Change fields of a document."""
         return self._json(self.request("PATCH", API + path, json=dict(body)))
 
+    def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace a document."""
+        return self._json(self.request("PUT", API + path, json=dict(body)))
+
     def delete(self, path: str) -> None:
         """Delete; that it is gone already after a broken connection is the same result."""
         self.request("DELETE", API + path)

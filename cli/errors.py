@@ -142,7 +142,7 @@ def from_problem(status: int, body: Mapping[str, Any]) -> ServerProblem:
     )
     if code == "internal":  # a bug over there is `server_error` here
         code = "server_error"
-    errors = body.get("errors")
+    errors, findings = body.get("errors"), body.get("findings")
     return ServerProblem(
         status,
         server_code,
@@ -151,6 +151,7 @@ def from_problem(status: int, body: Mapping[str, Any]) -> ServerProblem:
         title=_text(body, "title"),
         remedy=_text(body, "remedy"),
         errors=errors if isinstance(errors, list) and errors else None,
+        findings=findings if isinstance(findings, list) and findings else None,
         right=body.get("right"),
         correlation_id=body.get("correlation_id"),
     )

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from pipeline import approval, apps
+from pipeline import approval, apps, judging
 from pipeline.access import Actor, Right
 from pipeline.availability import withheld
 from pipeline.effect import Effect, Offer, Side, effect
@@ -106,14 +106,25 @@ def way_back(
 
 
 def _decide(
-    operation: Operation, app: App, name: str, channel: Channel | None, release: Release, *, kind: str
+    operation: Operation,
+    app: App,
+    name: str,
+    channel: Channel | None,
+    release: Release,
+    *,
+    kind: str,
+    judged: bool = False,
 ) -> Move:
     """The one place where it is decided whether a release may enter a channel, and what follows from it.
 
-    A rollback of a protected channel to what it pointed to before needs no second approval: it was given when the release came.
+    Raises `PolicyRefused` when the channel's rules do not let it in; `judged`: they were asked in this very transaction. A rollback to
+    what the channel pointed to before is judged by nobody, and needs no second approval: both were done with when the release came.
     """
     present = operation.session.get(Release, channel.release_id) if channel and channel.release_id else None
     agreed = kind == "rollback" and channel is not None and _was_there(operation, channel, release)
+    stays = channel is not None and channel.release_id == release.id
+    if not (judged or agreed or stays):
+        judging.require_entry(operation, app, name, release, going_back=kind == "rollback")
     return Move(
         app=app,
         name=name,
@@ -121,10 +132,7 @@ def _decide(
         release=release,
         kind=kind,
         effect=effect(_side(operation, present), _side(operation, release)),
-        needs_approval=channel is not None
-        and channel.protected
-        and not agreed
-        and channel.release_id != release.id,
+        needs_approval=channel is not None and channel.protected and not agreed and not stays,
     )
 
 
@@ -288,7 +296,7 @@ def after_publish(operation: Operation, app: App, release: Release, *, actor: Ac
             f"{later.version} ({later.id}) was submitted after this release and is on the channel already"
         )
         return result
-    move = _decide(operation, app, release.channel, present, release, kind="publish")
+    move = _decide(operation, app, release.channel, present, release, kind="publish", judged=True)
     moved = make(operation, move, actor=actor)
     if moved.request is not None:
         return {

@@ -15,6 +15,8 @@ from pipeline.availability import withheld
 from pipeline.channel import Move, Moved
 from pipeline.models import (
     App,
+    AppPin,
+    AppPolicy,
     Artifact,
     Channel,
     ChannelMove,
@@ -26,6 +28,7 @@ from pipeline.models import (
     Worker,
 )
 from pipeline.operation import Operation
+from pipeline.policy import Policy
 from pipeline.states import ArtifactStatus, JobStatus, ReleaseStatus
 from pipeline.values import Clock, rfc3339, utc_now
 
@@ -275,6 +278,33 @@ class Documents:
             "note": move.note,
             "at": _time(move.at),
             "generation": move.generation,
+        }
+
+    def policy(self, app: App, policy: Policy, row: AppPolicy | None) -> dict[str, Any]:
+        """What was set, and what holds: for the app, and for each channel with rules of its own."""
+        return {
+            "app": app.slug,
+            "revision": 0 if row is None else row.revision,
+            "policy": policy.as_dict(),
+            "effective": policy.entering().as_dict(),
+            "channels": {name: policy.entering(name).as_dict() for name in policy.channels},
+            "updated_at": None if row is None else _time(row.updated_at),
+            "updated_by": None if row is None else row.updated_by,
+        }
+
+    def pin(self, app: App, pin: AppPin) -> dict[str, Any]:
+        return {
+            "id": pin.id,
+            "app": app.slug,
+            "format": pin.family,
+            "kind": pin.kind,
+            "value": pin.value,
+            "label": pin.label,
+            "first_release_id": pin.release_id,
+            "actor": pin.actor,
+            "note": pin.note,
+            "created_at": _time(pin.created_at),
+            "superseded_at": _time(pin.superseded_at),
         }
 
     def upload(self, upload: Upload, expires_at: datetime) -> dict[str, Any]:

@@ -8,6 +8,7 @@
     ├── TicketRefused       a ticket that was not made here, or not for this
     ├── Conflict            the world is in another state than the caller believed
     │   ├── Immutable       it is closed for good and the request would change it
+    │   ├── PolicyRefused   the app's policy does not take it there
     │   ├── OffsetMismatch  an upload goes on somewhere else
     │   └── Locked          somebody else is writing to it now
     ├── Gone                it was there and has expired
@@ -74,6 +75,12 @@ class Immutable(Conflict):
     """Closed for good, and the request would change it."""
 
     code = "immutable"
+
+
+class PolicyRefused(Conflict):
+    """The app's policy does not take it there; `extra["findings"]` says why."""
+
+    code = "policy_failed"
 
 
 class OffsetMismatch(Conflict):

@@ -27,6 +27,7 @@ from typing import Any, Final
 from sqlalchemy import update
 from sqlmodel import Session, col, or_, select
 
+from pipeline.formats.facts import Finding
 from pipeline.models import Artifact, Job, Worker
 from pipeline.settings import Settings
 from pipeline.states import JobStatus, Step, move
@@ -205,6 +206,14 @@ def run_again(session: Session, job: Job, *, now: datetime) -> None:
         duration_ms=None,
         progress=0,
     )
+
+
+def overrule(session: Session, job: Job, findings: Sequence[Finding]) -> None:
+    """A policy job that had succeeded, failed after all by what is known when publishing."""
+    added = [finding.as_dict() for finding in findings]
+    rules = {row["rule"] for row in added}
+    kept = [row for row in job.findings or () if row["rule"] not in rules]
+    move(session, job, JobStatus.FAILED, findings=[*kept, *added])
 
 
 @dataclass(frozen=True, slots=True)

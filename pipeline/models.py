@@ -333,6 +333,55 @@ class ReleasePin(SQLModel, table=True):
     at: datetime = _time(null=False)
 
 
+class AppPolicy(SQLModel, table=True):
+    """What an app allows, as an admin set it (`pipeline.policy`); an app without a row has the defaults. `revision` rises with every change."""
+
+    __tablename__ = "app_policy"
+
+    app_id: str = Field(primary_key=True, foreign_key="app.id")
+    document: dict[str, Any] = _json(null=False)
+    revision: int = 0
+    updated_at: datetime = _time(null=False)
+    updated_by: dict[str, Any] | None = _json()
+
+
+class AppPin(SQLModel, table=True):
+    """An identifier or a signer that the app's artifacts of one family of formats have. `superseded_at`: a rotation put another in its place."""
+
+    __tablename__ = "app_pin"
+    __table_args__ = (
+        UniqueConstraint("app_id", "family", "kind", "value", name="app_pin_once"),
+        CheckConstraint("kind IN ('identifier', 'signer')", name="app_pin_kind"),
+    )
+
+    id: str = Field(primary_key=True)
+    app_id: str = Field(foreign_key="app.id")
+    family: str
+    kind: str
+    value: str
+    label: str = ""
+    release_id: str | None = Field(default=None, foreign_key="release.id")  # the first one that had it
+    actor: dict[str, Any] | None = _json()
+    note: str = ""
+    created_at: datetime = _time(null=False)
+    superseded_at: datetime | None = _time()
+
+
+class PublishedBuild(SQLModel, table=True):
+    """The build number of a published artifact. `line` is what it is compared within, `sort_key` sorts as the numbers do."""
+
+    __tablename__ = "published_build"
+    __table_args__ = (Index("published_build_highest", "app_id", "line", "sort_key"),)
+
+    artifact_id: str = Field(primary_key=True, foreign_key="artifact.id")
+    app_id: str = Field(foreign_key="app.id")
+    release_id: str = Field(foreign_key="release.id")
+    line: str
+    sort_key: str
+    build: str
+    sha256: str | None = None
+
+
 class Token(SQLModel, table=True):
     """A token: its secret is stored as a digest only. Empty lists mean every app, every channel."""
 

@@ -1,16 +1,18 @@
 """④ Releases: from a submitted draft to its end, and what may still happen to it then.
 
 A release ends as `published` in one transaction, only when every job of every artifact has succeeded and every blob is durable; the
-job that ends last brings it there (`advance`). Otherwise it is rejected, with all reasons at once.
+job that ends last brings it there (`advance`). Otherwise it is rejected, with all reasons at once. The app's policy is asked once more in
+that transaction, where nothing can change any more between the question and what follows from it.
 
-Left to others: the draft (`draft.py`), the jobs and what they check (`jobs.py`, `validation.py`), the channel's pointer (`channel.py`).
+Left to others: the draft (`draft.py`), the jobs and what they check (`jobs.py`, `validation.py`), what policy says (`judging.py`), the
+channel's pointer (`channel.py`).
 """
 
 from typing import Any
 
 from sqlmodel import col, select
 
-from pipeline import channel, jobs
+from pipeline import channel, jobs, judging
 from pipeline.access import Actor, Right, Role
 from pipeline.audit import canonical
 from pipeline.errors import Conflict, Invalid, NotFound
@@ -167,8 +169,13 @@ def advance(operation: Operation, release_id: str) -> None:
                 ).id
             )
         return
-    if all(artifact.status in {ArtifactStatus.STORED, ArtifactStatus.LINKED} for artifact in artifacts):
-        _publish(operation, release, artifacts)
+    stored = all(artifact.status in {ArtifactStatus.STORED, ArtifactStatus.LINKED} for artifact in artifacts)
+    app = session.get_one(App, release.app_id)
+    refused = judging.at_publication(operation, app, release, artifacts) if stored else {}
+    for artifact_id, findings in refused.items():
+        jobs.overrule(session, by_artifact[artifact_id][Step.POLICY], findings)
+    if stored and not refused:
+        _publish(operation, app, release, artifacts)
     else:
         _reject(operation, release, artifacts, by_artifact)
 
@@ -242,11 +249,11 @@ def revoke(operation: Operation, release_id: str, *, reason: str) -> Release:
     return release
 
 
-def _publish(operation: Operation, release: Release, artifacts: list[Artifact]) -> None:
-    session = operation.session
-    app = session.get_one(App, release.app_id)
+def _publish(operation: Operation, app: App, release: Release, artifacts: list[Artifact]) -> None:
+    submitter = _submitter(operation, release)
+    judging.remember(operation, app, release, artifacts, actor=submitter)
     move(
-        session,
+        operation.session,
         release,
         ReleaseStatus.PUBLISHED,
         published_at=operation.now,
@@ -262,9 +269,7 @@ def _publish(operation: Operation, release: Release, artifacts: list[Artifact]) 
         artifacts={artifact.id: artifact.sha256 for artifact in artifacts},
     )
     if release.channel is not None:
-        release.channel_result = channel.after_publish(
-            operation, app, release, actor=_submitter(operation, release)
-        )
+        release.channel_result = channel.after_publish(operation, app, release, actor=submitter)
 
 
 def _reject(

@@ -12,6 +12,7 @@ A move is compare-and-set: `UPDATE … WHERE state = old`, and exactly one row m
     job        queued → running → succeeded | failed (the artifact's fault) | errored (ours)
                  ↑─────────┘ (a retry, a lost lease)
                  ↑── failed | errored (a person's re-run)
+               a policy job that succeeded fails after all when the publishing transaction finds that the world has changed
 """
 
 from enum import StrEnum
@@ -89,7 +90,7 @@ JOB_MOVES: Final = {
     JobStatus.RUNNING: {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.ERRORED, JobStatus.QUEUED},
     JobStatus.FAILED: {JobStatus.QUEUED},
     JobStatus.ERRORED: {JobStatus.QUEUED},
-    JobStatus.SUCCEEDED: set(),
+    JobStatus.SUCCEEDED: {JobStatus.FAILED},
 }
 _MOVES: Final[dict[type[StrEnum], Any]] = {
     ReleaseStatus: RELEASE_MOVES,

@@ -2,7 +2,7 @@
 
     1 hash      the bytes on disk have the digest and size that the upload counted
     2 inspect   a confined child says what the file is and whether its signature holds
-    3 policy    the app allows it, and no other artifact of the release has its slot
+    3 policy    the app and the requested channel allow it, and no other artifact of the release has its slot
       ── here every artifact of the release waits for the others: nothing enters the store before all have passed ──
     4 store     the bytes are hashed again, linked into the digest store and made durable; the last one publishes
 
@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from sqlmodel import Session, select
 
-from pipeline import jobs, policy, release
+from pipeline import jobs, judging, policy, release
 from pipeline.access import SYSTEM
 from pipeline.database import Database
 from pipeline.failpoints import FailPoints
@@ -28,7 +28,7 @@ from pipeline.formats.declared import Declared
 from pipeline.formats.facts import Finding, Rule, Severity, Verdict
 from pipeline.inspection import Inspector
 from pipeline.jobs import Claim
-from pipeline.models import App, Artifact, Blob, Icon, InspectorCrash, Release
+from pipeline.models import Artifact, Blob, Icon, InspectorCrash, Release
 from pipeline.operation import Operation
 from pipeline.quarantine import Quarantine
 from pipeline.settings import MIB, Settings
@@ -232,33 +232,25 @@ class Validation:
     # -- 3 policy -------------------------------------------------------------------------------
 
     def _policy(self, artifact: Artifact, _progress: Progress) -> Outcome:
-        slot = policy.slot(
-            artifact.platform, artifact.archs or [], artifact.format or _link_kind(artifact), artifact.variant
-        )
         with self._database.read() as session:
             parent = session.get_one(Release, artifact.release_id)
-            app = session.get_one(App, parent.app_id)
             others = session.exec(
-                select(Artifact.slot).where(Artifact.release_id == parent.id, Artifact.id != artifact.id)
+                select(Artifact).where(Artifact.release_id == parent.id, Artifact.id != artifact.id)
             ).all()
-        subject = policy.Subject(
-            platform=artifact.platform,
-            slot=slot,
-            ios_mode=(artifact.ios or {}).get("mode"),
-            is_attachment=artifact.attachment_kind is not None,
-        )
-        findings = policy.decide(
-            subject,
-            allowed_platforms=app.platforms,
-            slots_taken=[other for other in others if other is not None],
-            base_url=self._settings.base_url,
-        )
-        if any(finding.severity is Severity.ERROR for finding in findings):
+            findings = judging.at_policy_step(
+                Operation(session, SYSTEM, self._clock()),
+                parent,
+                artifact,
+                others,
+                base_url=self._settings.base_url,
+            )
+        if policy.refuses(findings):
             return _failed(findings)
+        slot = judging.subject_of(artifact).slot
 
         def effect(operation: Operation, row: Artifact) -> None:
             row.slot = slot if row.attachment_kind is None else row.draft_slot
-            if row.sha256 is None:
+            if row.sha256 is None and row.status is not ArtifactStatus.LINKED:
                 move(operation.session, row, ArtifactStatus.LINKED)
 
         return Outcome(JobStatus.SUCCEEDED, [finding.as_dict() for finding in findings], effect)
@@ -329,7 +321,3 @@ class Validation:
 
 def _failed(findings: list[Finding]) -> Outcome:
     return Outcome(JobStatus.FAILED, [finding.as_dict() for finding in findings])
-
-
-def _link_kind(artifact: Artifact) -> str | None:
-    return "testflight" if artifact.sha256 is None else None

@@ -198,6 +198,7 @@ class CodeSignature:
             "hardened_runtime": self.hardened_runtime,
             "library_validation": self.library_validation,
             "certificate_kinds": list(self.kinds),
+            "certificates_sha256": [signer.sha256 for signer in self.signers],
             "trust_reason": self.trust_reason,
             "signed_at": None if self.signed_at is None else self.signed_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "timestamped": self.timestamped,

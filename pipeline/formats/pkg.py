@@ -7,7 +7,7 @@ pkgbuild(1), productbuild(1). A stapled notarization ticket follows the archive,
 `details`: `product_id`, `product_version`, `title`, `pkg_refs`, `pkg_ref_version`, `components` (identifier, version,
 install_location, scripts, install_kbytes), `host_architectures`, `scripts`, `toc_checksum_algorithm`, `toc_checksum_matches`,
 `toc_signature_style`, `rsa_signature_over_toc`, `cms_signature_over_toc`, `leaf_cert_sha256`, `leaf_subject`,
-`certificate_kinds`, `signed_at`, `timestamped`, `notarization`.
+`certificate_kinds`, `team_id`, `signed_at`, `timestamped`, `notarization`.
 
 Left to others: the archive (`xar.py`), its signatures (`xar_signature.py`). Payloads are not unpacked.
 """
@@ -17,6 +17,7 @@ import struct
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
+from pipeline.formats.apple_certificates import team_of
 from pipeline.formats.certificate import Name, rfc3339
 from pipeline.formats.facts import (
     Finding,
@@ -124,6 +125,7 @@ def _signer_details(signer: XarSigner) -> dict[str, Any]:
         "leaf_cert_sha256": None if signer.leaf is None else signer.leaf.sha256,
         "leaf_subject": None if signer.leaf is None else _in_order(signer.leaf.subject),
         "certificate_kinds": list(signer.kinds),
+        "team_id": None if signer.leaf is None else team_of(signer.leaf, signer.kinds),
         "trust_reason": signer.trust_reason,
         "signed_at": None if signer.signed_at is None else rfc3339(signer.signed_at),
         "timestamped": signer.timestamped,
