@@ -14,7 +14,20 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
-from api import apps, artifacts, audit, channels, errors, health, policies, queue, releases, tokens, uploads
+from api import (
+    apps,
+    artifacts,
+    audit,
+    channels,
+    errors,
+    health,
+    policies,
+    queue,
+    releases,
+    retention,
+    tokens,
+    uploads,
+)
 from api.changes import Changes
 from api.middleware import Frame
 from api.reference import api_docs, openapi_json
@@ -90,6 +103,7 @@ def create_app(settings: Settings) -> Any:
                     *artifacts.ROUTES,
                     *channels.ROUTES,
                     *policies.ROUTES,
+                    *retention.ROUTES,
                     *tokens.ROUTES,
                     *audit.ROUTES,
                     *queue.ROUTES,

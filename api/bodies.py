@@ -121,6 +121,21 @@ class NewPin(Body):
     note: str = ""
 
 
+class RetentionRules(Body, omit_defaults=True):
+    keep_last: int | msgspec.UnsetType = msgspec.UNSET
+    keep_days: int | msgspec.UnsetType = msgspec.UNSET
+    channels: dict[str, "ChannelRetention"] = {}
+
+
+class ChannelRetention(Body):
+    keep_last: int | msgspec.UnsetType = msgspec.UNSET
+    keep_days: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class Pin(Body):
+    note: str = ""
+
+
 class NewToken(Body):
     name: str
     role: str

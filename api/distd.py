@@ -175,6 +175,66 @@ def check(
     raise typer.Exit(0 if result.ok else 1)
 
 
+@app.command()
+def gc(
+    as_json: Json = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Put everything in the trash back; its grace begins again.")
+    ] = False,
+) -> None:
+    """Remove blobs and uploads that nothing refers to, after the grace period; safe while publishing goes on."""
+    from pipeline.garbage import open_collector  # noqa: PLC0415
+
+    settings = _settings()
+    layout = Layout(settings.data_dir)
+    if not layout.database.exists() and not settings.database_url:
+        _fail(
+            f"there is no database in {settings.data_dir}. Set DISTD_DATA_DIR, or create one with `distd init`."
+        )
+    if dry_run and undo:
+        _fail("--dry-run and --undo do not go together.", code=2)
+    collector = open_collector(_ready(settings), settings)
+    if undo:
+        back = collector.undo()
+        typer.echo(
+            json.dumps({"brought_back": [piece.as_dict() for piece in back]})
+            if as_json
+            else f"{len(back)} blobs, {sum(piece.size for piece in back)} bytes are back under their names"
+        )
+        return
+    done = collector.collect(dry_run=dry_run)
+    if as_json:
+        typer.echo(json.dumps(done.as_dict()))
+        return
+    for name, count, what in (
+        ("uploads", len(done.uploads), "abandoned, dropped"),
+        (
+            "condemned",
+            len(done.condemned),
+            f"blobs that nothing refers to; to the trash in {settings.gc_grace_seconds / 3600:g} h",
+        ),
+        ("reprieved", len(done.reprieved), "blobs that are referred to again"),
+        (
+            "trashed",
+            len(done.trashed),
+            f"blobs moved to the trash; removed in {settings.gc_trash_seconds / 3600:g} h",
+        ),
+        ("orphans", len(done.orphans), "files without a row, moved to the trash"),
+        ("removed", len(done.removed), f"blobs removed for good, {done.freed_bytes} bytes"),
+        (
+            "trash",
+            len(done.trash),
+            f"blobs lie there, {sum(piece.size for piece in done.trash)} bytes; `distd gc --undo` puts them back",
+        ),
+    ):
+        typer.echo(f"{name:<10} {count:>6}  {what}")
+    if dry_run:
+        typer.echo("Nothing was done: this was a dry run.")
+
+
 @token_app.command(name="create")
 def token_create(
     name: Annotated[str, typer.Option(help="Who uses it.")],

@@ -92,13 +92,13 @@ class Client:
         response = self.request("POST", API + path, json=dict(body or {}), idempotent=idempotent)
         return response.status_code, self._json(response)
 
-    def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Change fields of a document."""
-        return self._json(self.request("PATCH", API + path, json=dict(body)))
-
     def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Replace a document."""
         return self._json(self.request("PUT", API + path, json=dict(body)))
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Change fields of a document."""
+        return self._json(self.request("PATCH", API + path, json=dict(body)))
 
     def delete(self, path: str) -> None:
         """Delete; that it is gone already after a broken connection is the same result."""

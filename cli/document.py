@@ -22,10 +22,14 @@ RELEASE_KEYS: Final = (
     "submitted_at",
     "revoked_at",
     "revoke_reason",
+    "withheld",
+    "pin",
     "notes",
     "source",
 )
-_OPTIONAL: Final = frozenset({"created_at", "submitted_at", "revoked_at", "revoke_reason", "notes", "source"})
+_OPTIONAL: Final = frozenset(
+    {"created_at", "submitted_at", "revoked_at", "revoke_reason", "withheld", "pin", "notes", "source"}
+)
 _MARKS: Final = {"error": "error", "warning": "warning", "info": "info"}
 
 
@@ -89,6 +93,7 @@ def named(release: Mapping[str, Any]) -> dict[str, str]:
 def release_lines(release: Mapping[str, Any]) -> list[str]:
     """A release for people: what it is, what it holds, what was found."""
     channel = release.get("channel_result") or {}
+    held = release.get("withheld") or {}
     head = pairs(
         [
             ("release", f"{release.get('app')} {identity(release)}"),
@@ -97,7 +102,8 @@ def release_lines(release: Mapping[str, Any]) -> list[str]:
             ("channel", channel.get("name") if channel.get("moved", True) else None),
             ("page", release.get("url")),
             ("install", release.get("install_url")),
-            ("revoked", release.get("revoke_reason")),
+            (held.get("kind", ""), held.get("detail")),
+            ("pinned", (release.get("pin") or {}).get("note") or ("yes" if release.get("pin") else None)),
         ]
     )
     artifacts = table(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Name → module below `commands`, and the line that `dist --help` shows without loading it.
 GROUPS: Final[Mapping[str, tuple[str, str]]] = {
     "ci": ("ci", "Publish from a CI job; check, write and document dist.json."),
-    "app": ("app", "Apps: list, create, show, set, policy, pin."),
+    "app": ("app", "Apps: list, create, show, set, policy, pin, retention."),
     "release": ("release", "Releases: from the draft to published, and revoked."),
     "artifact": ("artifact", "Artifacts: list, upload, download, verify."),
     "channel": ("channel", "Channels: what they point to, moves, approvals, history."),

@@ -160,13 +160,17 @@ def withdraw_all(
         _end(operation, request, app.slug, "withdrawn", note=note)
 
 
+def overdue(operation: Operation) -> list[ChannelRequest]:
+    """Requests that nobody decided in time."""
+    query = select(ChannelRequest).where(
+        ChannelRequest.status == "pending", ChannelRequest.expires_at <= operation.now
+    )
+    return list(operation.session.exec(query).all())
+
+
 def expire(operation: Operation) -> list[str]:
     """Write down which requests are past their time; their ids."""
-    over = operation.session.exec(
-        select(ChannelRequest).where(
-            ChannelRequest.status == "pending", ChannelRequest.expires_at <= operation.now
-        )
-    ).all()
+    over = overdue(operation)
     for request in over:
         _end(operation, request, operation.session.get_one(App, request.app_id).slug, "expired")
     return [request.id for request in over]

@@ -10,7 +10,7 @@ from sqlmodel import col, select
 
 from pipeline import audit
 from pipeline.database import Database
-from pipeline.models import Artifact, Blob
+from pipeline.models import Artifact, Blob, Release
 from pipeline.states import ArtifactStatus
 from pipeline.store.layout import Layout, sync_directory
 from pipeline.store.local import LocalBlobStore
@@ -64,8 +64,12 @@ def check(database: Database, layout: Layout, store: LocalBlobStore, *, repair: 
     with database.read() as session:
         rows = {parse_digest(blob.sha256): blob for blob in session.exec(select(Blob)).all()}
         wanted = session.exec(
-            select(Artifact.sha256, Artifact.id).where(
-                Artifact.status == ArtifactStatus.STORED, col(Artifact.sha256).is_not(None)
+            select(Artifact.sha256, Artifact.id)
+            .join(Release, col(Release.id) == col(Artifact.release_id))
+            .where(
+                Artifact.status == ArtifactStatus.STORED,
+                col(Artifact.sha256).is_not(None),
+                col(Release.removed_at).is_(None),
             )
         ).all()
         damaged = session.connection().exec_driver_sql("PRAGMA quick_check").scalars().all()
@@ -80,12 +84,19 @@ def check(database: Database, layout: Layout, store: LocalBlobStore, *, repair: 
             result.problems.append(
                 Problem("missing", str(sha256), f"artifact {artifact_id} refers to a blob without a row")
             )
+    needed = {sha256 for sha256, _ in wanted}
     for digest, blob in rows.items():
+        if blob.condemned_at is not None and digest not in needed and not store.has(digest):
+            continue  # on its way out: `distd gc` was cut off between the move and its commit, and finishes it
         _check_blob(result, layout, store, digest, blob.size, repair=repair)
     for digest in sorted(on_disk - rows.keys()):
         if not _came_since(database, digest):
             result.problems.append(
-                Problem("orphaned", digest, "no row knows this file: it is litter, and nothing is missing")
+                Problem(
+                    "orphaned",
+                    digest,
+                    "no row knows this file: it is litter, and nothing is missing; `distd gc` moves it to the trash",
+                )
             )
     return result
 

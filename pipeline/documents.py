@@ -23,6 +23,7 @@ from pipeline.models import (
     ChannelRequest,
     Job,
     Release,
+    ReleasePin,
     Token,
     Upload,
     Worker,
@@ -115,8 +116,10 @@ class Documents:
         rows = releases.artifacts_of(operation, release)
         inside = operation.actor.may(Right.RELEASE_READ, app=app.slug)
         jobs = releases.jobs_of(operation, release) if inside else []
+        pin = operation.session.get(ReleasePin, release.id)
         return {
             **self.release_summary(app, release),
+            "pin": pin and {"note": pin.note, "actor": pin.actor, "at": _time(pin.at)},
             "artifacts": [self.artifact(app, release, row) for row in rows if row.attachment_kind is None],
             "attachments": [self.attachment(row) for row in rows if row.attachment_kind is not None],
             "validations": [self.job(job) for job in jobs],

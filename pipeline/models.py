@@ -179,7 +179,7 @@ class Upload(SQLModel, table=True):
     token_id: str = Field(index=True)
     filename: str | None = None
     size: int
-    sha256: str | None = None
+    sha256: str | None = Field(default=None, index=True)
     offset: int = 0
     status: UploadStatus = Field(default=UploadStatus.OPEN, sa_column=_enum(UploadStatus, index=True))
     deduplicated: bool = False

@@ -275,17 +275,8 @@ class Quarantine:
     def expire(self) -> list[str]:
         """Drop what was abandoned: idle uploads, complete ones that nothing uses, bytes of old rejections, litter without a row."""
         now = self._clock()
-        idle = now - timedelta(seconds=self._settings.upload_idle_seconds)
-        oldest = now - timedelta(seconds=self._settings.upload_max_seconds)
         with self._database.write() as session:
-            stale = session.exec(
-                select(Upload).where(
-                    or_(
-                        (col(Upload.status) == UploadStatus.OPEN) & (col(Upload.touched_at) < idle),
-                        (col(Upload.status) != UploadStatus.CONSUMED) & (col(Upload.created_at) < oldest),
-                    )
-                )
-            ).all()
+            stale = self._stale(session, now)
             dropped = [upload.id for upload in stale]
             for upload in stale:
                 session.delete(upload)
@@ -293,6 +284,24 @@ class Quarantine:
         for upload_id in dropped:
             self.drop_files(upload_id)
         return dropped + self._litter(now)
+
+    def abandoned(self) -> list[str]:
+        """The uploads whose bytes `expire` would drop now."""
+        now = self._clock()
+        with self._database.read() as session:
+            stale = [upload.id for upload in self._stale(session, now)]
+        return stale + self._spent(now)
+
+    def _stale(self, session: Session, now: datetime) -> list[Upload]:
+        idle = now - timedelta(seconds=self._settings.upload_idle_seconds)
+        oldest = now - timedelta(seconds=self._settings.upload_max_seconds)
+        query = select(Upload).where(
+            or_(
+                (col(Upload.status) == UploadStatus.OPEN) & (col(Upload.touched_at) < idle),
+                (col(Upload.status) != UploadStatus.CONSUMED) & (col(Upload.created_at) < oldest),
+            )
+        )
+        return list(session.exec(query).all())
 
     def _spent(self, now: datetime) -> list[str]:
         """Consumed uploads whose bytes nobody needs here: stored ones, and those of rejections past the time for a re-run."""

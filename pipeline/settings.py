@@ -42,6 +42,9 @@ class Settings:
     upload_idle_seconds: int = 24 * 3600
     upload_max_seconds: int = 7 * 24 * 3600
     rejected_keep_seconds: int = 7 * 24 * 3600
+    gc_grace_seconds: float = 24 * 3600.0
+    gc_trash_seconds: float = 7 * 24 * 3600.0
+    retention_grace_seconds: float = 7 * 24 * 3600.0
     lease_seconds: float = 60.0
     sweep_seconds: float = 5.0
     ring_again_seconds: float = 30.0
@@ -86,6 +89,10 @@ def _seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 365 * 86400:
         raise ValueError("must be a positive number of seconds")
     return float(value)
+
+
+def _seconds_from_zero(value: Any) -> float:
+    return 0.0 if value == 0 and not isinstance(value, bool) else _seconds(value)
 
 
 def _public_url(value: Any) -> str:
@@ -198,6 +205,24 @@ KEYS: Final = (
         _seconds,
         None,
         "how long the bytes of a rejected release stay in quarantine for a re-run",
+    ),
+    Key(
+        "gc_grace_seconds",
+        _seconds_from_zero,
+        None,
+        "how long nothing must have referred to a blob before it is moved to the trash",
+    ),
+    Key(
+        "gc_trash_seconds",
+        _seconds_from_zero,
+        None,
+        "how long a blob stays in the trash before it is removed",
+    ),
+    Key(
+        "retention_grace_seconds",
+        _seconds_from_zero,
+        None,
+        "how long a release that retention removed keeps its bytes, so that it can be restored",
     ),
     Key("lease_seconds", _seconds, None, "a job whose worker is silent for this long is given to another"),
     Key("sweep_seconds", _seconds, None, "how often each worker looks for jobs that were left behind"),

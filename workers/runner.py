@@ -18,6 +18,7 @@ from pipeline.database import open_database
 from pipeline.failpoints import FailPoints
 from pipeline.formats.declared import Declared
 from pipeline.formats.limits import Limits
+from pipeline.garbage import Collector
 from pipeline.inspection import Inspection
 from pipeline.models import Worker
 from pipeline.quarantine import Quarantine
@@ -43,6 +44,7 @@ def run_worker(settings: Settings, *, concurrency: int) -> None:
     database = open_database(settings)
     failpoints = FailPoints(settings.failpoints, layout.run / "failpoints")
     quarantine = Quarantine(database, layout, settings, utc_now, failpoints)
+    store = LocalBlobStore(layout)
     bell = open_bell(settings.queue_url, data_dir=settings.data_dir)
     worker_id = new_id("wrk")
     common: dict[str, Any] = {"database": database, "settings": settings, "clock": utc_now}
@@ -50,14 +52,22 @@ def run_worker(settings: Settings, *, concurrency: int) -> None:
     with Sandbox() as sandbox:
         validation = Validation(
             quarantine=quarantine,
-            store=LocalBlobStore(layout),
+            store=store,
             inspector=_Inspector(sandbox, Limits(wall_seconds=settings.inspect_wall_seconds)),
             failpoints=failpoints,
             **common,
         )
         tasks = Tasks(validation=validation, worker_id=worker_id, ring=bell.ring, stopping=stop, **common)
+        collector = Collector(
+            layout=layout, store=store, quarantine=quarantine, failpoints=failpoints, **common
+        )
         schedule = Schedule(
-            layout=layout, quarantine=quarantine, worker_id=worker_id, ring=bell.ring, **common
+            layout=layout,
+            quarantine=quarantine,
+            collector=collector,
+            worker_id=worker_id,
+            ring=bell.ring,
+            **common,
         )
         _register(database, worker_id, concurrency)
         _log.info("worker_started", worker_id=worker_id, concurrency=concurrency)

@@ -1,4 +1,5 @@
-"""What has to happen without anybody asking: jobs that were left behind, dead workers, abandoned uploads.
+"""What has to happen without anybody asking: jobs that were left behind, dead workers, abandoned uploads, requests past their time,
+releases that retention no longer keeps, and garbage.
 
 Every worker runs this beside its jobs. Each duty is safe in any number of processes at once, and reads before it writes, so that an
 idle system stays silent on the disk.
@@ -13,9 +14,10 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from pipeline import jobs, release
+from pipeline import approval, jobs, release, removal
 from pipeline.access import SYSTEM
 from pipeline.database import Database
+from pipeline.garbage import Collector
 from pipeline.operation import Operation
 from pipeline.quarantine import Quarantine
 from pipeline.settings import Settings
@@ -23,6 +25,7 @@ from pipeline.store.layout import Layout
 from pipeline.values import Clock
 
 EXPIRE_EVERY_SECONDS: Final = 300.0
+COLLECT_EVERY_SECONDS: Final = 3600.0
 BEAT_EVERY_SECONDS: Final = 10.0
 
 _log = structlog.get_logger(__name__)
@@ -37,6 +40,7 @@ class Schedule:
         database: Database,
         layout: Layout,
         quarantine: Quarantine,
+        collector: Collector,
         settings: Settings,
         clock: Clock,
         worker_id: str,
@@ -45,6 +49,7 @@ class Schedule:
         self._database = database
         self._layout = layout
         self._quarantine = quarantine
+        self._collector = collector
         self._settings = settings
         self._clock = clock
         self._worker_id = worker_id
@@ -52,7 +57,7 @@ class Schedule:
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set."""
-        beat_at = expire_at = 0.0
+        beat_at = expire_at = collect_at = 0.0
         while not stop.is_set():
             moment = time.monotonic()
             try:
@@ -63,6 +68,10 @@ class Schedule:
                 if moment >= expire_at:
                     expire_at = moment + EXPIRE_EVERY_SECONDS
                     self.expire()
+                if moment >= collect_at:
+                    collect_at = moment + COLLECT_EVERY_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311
+                    self.retain()
+                    self.collect()
             except (OSError, OperationalError):
                 # A full or busy disk must not end the sweep that frees it.
                 _log.exception("schedule_failed")
@@ -97,6 +106,37 @@ class Schedule:
             jobs.beat(session, self._worker_id, self._clock())
 
     def expire(self) -> None:
-        """Drop abandoned uploads."""
+        """Drop abandoned uploads, and end requests that nobody decided in time."""
         for upload_id in self._quarantine.expire():
             _log.info("upload_expired", upload_id=upload_id)
+        with self._database.read() as session:
+            if not approval.overdue(Operation(session, SYSTEM, self._clock())):
+                return
+        with self._database.write() as session:
+            for request_id in approval.expire(Operation(session, SYSTEM, self._clock())):
+                _log.info("channel_request_expired", request_id=request_id)
+
+    def retain(self) -> None:
+        """Remove the releases that the apps' rules no longer keep. Each batch is decided in the transaction that removes it."""
+        with self._database.read() as session:
+            slugs = removal.due(Operation(session, SYSTEM, self._clock()))
+        for slug in slugs:
+            removed = True
+            while removed:
+                with self._database.write() as session:
+                    verdicts = removal.run_due(Operation(session, SYSTEM, self._clock()), slug)
+                removed = bool(verdicts)
+                for verdict in verdicts:
+                    _log.info("release_removed", app=slug, release_id=verdict.release.id)
+
+    def collect(self) -> None:
+        """Collect garbage."""
+        done = self._collector.collect()
+        if done.condemned or done.trashed or done.orphans or done.removed:
+            _log.info(
+                "garbage_collected",
+                condemned=len(done.condemned),
+                trashed=len(done.trashed) + len(done.orphans),
+                removed=len(done.removed),
+                freed_bytes=done.freed_bytes,
+            )

@@ -10,11 +10,12 @@ from ..paths import segment
 from ..platforms import PLATFORMS
 from ..session import Session, command, group
 from ..words import required
-from . import app_pin, app_policy
+from . import app_pin, app_policy, app_retention
 
-app = group("Apps: list, create, show, set, policy, pin.")
+app = group("Apps: list, create, show, set, policy, pin, retention.")
 app.add_typer(app_policy.app, name="policy")
 app.add_typer(app_pin.app, name="pin")
+app.add_typer(app_retention.app, name="retention")
 
 Slug = Annotated[list[str] | None, typer.Argument(metavar="APP", show_default=False, help="The app's slug.")]
 Slugged = Annotated[str | None, typer.Option("--app", "--slug", metavar="SLUG", help="The app, by name.")]

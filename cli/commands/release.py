@@ -13,7 +13,7 @@ from ..paths import segment
 from ..session import Session, command, group
 from ..words import required
 
-app = group("Releases: from the draft to published, and revoked.")
+app = group("Releases: from the draft to published, revoked, pinned, restored.")
 
 Id = Annotated[
     list[str] | None, typer.Argument(metavar="RELEASE", show_default=False, help="The release's id.")
@@ -155,6 +155,33 @@ def revoke(
     if not reason:
         raise usage("A reason is missing.", "Give --reason; people will read it.")
     _result(session, session.client.post(f"/releases/{segment(wanted)}/revoke", {"reason": reason}))
+
+
+@command(app, "pin")
+def pin(
+    session: Session,
+    words: Id = None,
+    release: Named = None,
+    note: Annotated[str | None, typer.Option("--note", help="Why.")] = None,
+) -> None:
+    """Keep a release whatever the app's retention says."""
+    (wanted,) = required(words or [], release=release)
+    _result(session, session.client.put(f"/releases/{segment(wanted)}/pin", {"note": note} if note else {}))
+
+
+@command(app, "unpin")
+def unpin(session: Session, words: Id = None, release: Named = None) -> None:
+    """Leave a release to the app's retention again."""
+    (wanted,) = required(words or [], release=release)
+    session.client.delete(f"/releases/{segment(wanted)}/pin")
+    _result(session, session.client.get(f"/releases/{segment(wanted)}"))
+
+
+@command(app, "restore")
+def restore(session: Session, words: Id = None, release: Named = None) -> None:
+    """Bring a release back that retention removed, while its bytes are kept. It is pinned."""
+    (wanted,) = required(words or [], release=release)
+    _result(session, session.client.post(f"/releases/{segment(wanted)}/restore"))
 
 
 @command(app, "rerun")

@@ -2,12 +2,14 @@
 
 * `adopt` is atomic and idempotent: afterwards the digest's bytes are durable under its name; a crash at any line leaves either what
   was under that name before or all of it. The source stays in place; removing it is the caller's business.
-* A blob never changes and is read-only. Nobody but `discard` removes one.
+* A blob never changes and is read-only. It leaves in two steps: `set_aside` moves it into the trash, where `bring_back` finds it;
+  `empty` removes for good what has been there long enough. Nothing in the trash is served.
 * `open` of a missing digest raises `BlobMissing`, and never returns other bytes than the name says, as far as their size tells;
   `verify` reads them all.
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 from io import BufferedReader
 from pathlib import Path
 from typing import Protocol
@@ -43,5 +45,14 @@ class BlobStore(Protocol):
     def digests(self) -> Iterator[Digest]:
         """Every name in the store, in order."""
 
-    def discard(self, digest: Digest) -> None:
-        """Remove a blob that nothing refers to. Harmless when it is not there."""
+    def set_aside(self, digest: Digest, moment: datetime) -> bool:
+        """Move a blob that nothing refers to into the trash, durably. False, and harmless, when it is not there."""
+
+    def bring_back(self, digest: Digest) -> bool:
+        """Whether the bytes are under their name again (or still), durably; False when the trash has none either."""
+
+    def trash(self) -> Iterator[tuple[Digest, int, datetime]]:
+        """What is in the trash: digest, size in bytes, and since when."""
+
+    def empty(self, before: datetime) -> list[Digest]:
+        """Remove for good what was set aside at or before this moment; what was removed."""

@@ -5,6 +5,7 @@ data/
   queue.db                     Huey's own file
   quarantine/<upload-id>/data  bytes that are not yet trusted
   blobs/sha256/ab/cd/<hex>     the digest store: immutable, read-only
+  trash/<time>/<hex>           blobs that nothing refers to, until they are removed for good
   keys/                        signing keys of this server, mode 0600
   run/                         locks: one for writers of dist.db, one for each living worker
   config.toml   logs/   backups/
@@ -13,6 +14,7 @@ data/
 import os
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +22,7 @@ from pipeline.values import Digest, is_digest
 
 DIRECTORY_MODE: Final = 0o750
 BLOB_MODE: Final = 0o440
+_TRASH_TIME: Final = "%Y%m%dT%H%M%SZ"  # sorts by time, and can be read with `ls`
 _ID = re.compile(r"[a-z]{3}_[0-9a-z]{26}")
 
 
@@ -44,6 +47,21 @@ class Layout:
     @property
     def blobs(self) -> Path:
         return self.root / "blobs" / "sha256"
+
+    @property
+    def trash(self) -> Path:
+        return self.root / "trash"
+
+    def trash_at(self, moment: datetime) -> Path:
+        """The folder of what was set aside in the second of this moment."""
+        return self.trash / moment.astimezone(UTC).strftime(_TRASH_TIME)
+
+    def trashed_since(self, name: str) -> datetime | None:
+        """The moment of a folder in the trash; None when it is none of ours."""
+        try:
+            return datetime.strptime(name, _TRASH_TIME).replace(tzinfo=UTC)
+        except ValueError:
+            return None
 
     @property
     def run(self) -> Path:
@@ -79,6 +97,7 @@ class Layout:
             self.root,
             self.quarantine,
             self.blobs,
+            self.trash,
             self.run,
             self.keys,
             self.root / "logs",

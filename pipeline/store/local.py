@@ -16,6 +16,8 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
 from io import BufferedReader
 from pathlib import Path
 
@@ -108,9 +110,53 @@ class LocalBlobStore:
                     if is_digest(name) and name.startswith(first.name + second.name):
                         yield Digest(name)
 
-    def discard(self, digest: Digest) -> None:
-        """Remove the file and make that durable."""
-        path = self._layout.blob(digest)
-        path.unlink(missing_ok=True)
-        if path.parent.is_dir():
-            sync_directory(path.parent)
+    def set_aside(self, digest: Digest, moment: datetime) -> bool:
+        """Rename into the trash. The new name is durable before the old one is gone for good: no crash loses the bytes."""
+        source, target = self._layout.blob(digest), self._layout.trash_at(moment) / digest
+        target.parent.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+        sync_directory(self._layout.trash)
+        try:
+            source.rename(target)
+        except FileNotFoundError:
+            return False
+        sync_directory(target.parent)
+        sync_directory(source.parent)
+        return True
+
+    def bring_back(self, digest: Digest) -> bool:
+        """Rename the newest copy out of the trash, unless the name has bytes."""
+        target = self._layout.blob(digest)
+        if target.is_file():
+            return True
+        copies = sorted(self._layout.trash.glob(f"*/{digest}"))
+        if not copies:
+            return False
+        self._make_folders(target.parent)
+        copies[-1].rename(target)
+        sync_directory(target.parent)
+        sync_directory(copies[-1].parent)
+        return True
+
+    def trash(self) -> Iterator[tuple[Digest, int, datetime]]:
+        """Oldest first. Whatever else lies there is not ours."""
+        for folder in sorted(self._layout.trash.iterdir()):
+            since = self._layout.trashed_since(folder.name)
+            if since is None or not folder.is_dir():
+                continue
+            for path in sorted(folder.iterdir()):
+                if is_digest(path.name):
+                    yield Digest(path.name), path.stat().st_size, since
+
+    def empty(self, before: datetime) -> list[Digest]:
+        """Remove files, then folders that are empty by now."""
+        gone = []
+        for digest, _, since in list(self.trash()):
+            if since <= before:
+                (self._layout.trash_at(since) / digest).unlink(missing_ok=True)
+                gone.append(digest)
+        for folder in list(self._layout.trash.iterdir()):
+            moment = self._layout.trashed_since(folder.name)
+            if moment is not None and moment <= before:
+                with suppress(OSError):  # another collector was faster, or a stranger's file lies in it
+                    folder.rmdir()
+        return gone

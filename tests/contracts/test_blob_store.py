@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -124,20 +125,56 @@ def test_an_empty_store_lists_nothing(store: LocalBlobStore):
     assert list(store.digests()) == []
 
 
-def test_discarding_removes_one_blob_and_is_harmless_without_it(store: LocalBlobStore, layout: Layout):
+MOMENT = datetime(2026, 11, 20, 10, 0, 0, tzinfo=UTC)
+
+
+def test_what_is_set_aside_leaves_the_store_and_can_be_brought_back(store: LocalBlobStore, layout: Layout):
     adopt(store, layout)
     adopt(store, layout, b"another")
-    store.discard(digest_of(HERE))
-    store.discard(digest_of(HERE))
-    store.discard(ABSENT)
-    assert files(layout) == [digest_of(b"another")]
+    assert store.set_aside(digest_of(HERE), MOMENT) is True
+    assert store.set_aside(digest_of(HERE), MOMENT) is False
+    assert store.set_aside(ABSENT, MOMENT) is False
+    assert not store.has(digest_of(HERE))
+    assert list(store.digests()) == [digest_of(b"another")]
+    assert list(store.trash()) == [(digest_of(HERE), len(HERE), MOMENT)]
+    assert store.bring_back(digest_of(HERE)) is True
+    assert store.verify(digest_of(HERE))
+    assert list(store.trash()) == []
+    assert store.bring_back(digest_of(HERE)) is True, "it is there still"
+    assert store.bring_back(ABSENT) is False
+
+
+def test_the_same_bytes_can_be_adopted_again_while_others_lie_in_the_trash(
+    store: LocalBlobStore, layout: Layout
+):
+    adopt(store, layout)
+    store.set_aside(digest_of(HERE), MOMENT)
     assert adopt(store, layout) is True
+    store.set_aside(digest_of(HERE), MOMENT + timedelta(seconds=1))
+    assert [since for _, _, since in store.trash()] == [MOMENT, MOMENT + timedelta(seconds=1)]
+    assert store.bring_back(digest_of(HERE)) is True
+    assert store.verify(digest_of(HERE))
 
 
-def test_a_reader_keeps_its_bytes_while_they_are_discarded(store: LocalBlobStore, layout: Layout):
+def test_the_trash_is_emptied_by_age_and_strangers_stay(store: LocalBlobStore, layout: Layout):
+    for number, content in enumerate((HERE, b"another")):
+        adopt(store, layout, content)
+        store.set_aside(digest_of(content), MOMENT + timedelta(hours=number))
+    (layout.trash / "README").write_text("by hand")
+    (layout.trash / "folder").mkdir()
+    assert store.empty(MOMENT - timedelta(seconds=1)) == []
+    assert store.empty(MOMENT) == [digest_of(HERE)]
+    assert store.empty(MOMENT) == []
+    assert store.bring_back(digest_of(HERE)) is False
+    assert store.bring_back(digest_of(b"another")) is True
+    assert sorted(path.name for path in layout.trash.iterdir())[-2:] == ["README", "folder"]
+
+
+def test_a_reader_keeps_its_bytes_while_they_are_set_aside_and_removed(store: LocalBlobStore, layout: Layout):
     adopt(store, layout)
     with store.open(digest_of(HERE)) as file:
-        store.discard(digest_of(HERE))
+        store.set_aside(digest_of(HERE), MOMENT)
+        store.empty(MOMENT)
         assert file.read() == HERE
 
 

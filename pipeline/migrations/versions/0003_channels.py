@@ -66,6 +66,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("release_id"),
     )
     op.create_index("ix_release_removed_at", "release", ["removed_at"])
+    op.create_index("ix_upload_sha256", "upload", ["sha256"])
     op.create_index("release_by_app_status", "release", ["app_id", "status", "id"])
     op.create_index("release_by_app_version", "release", ["app_id", "version", "id"])
     op.create_index("channel_move_by_generation", "channel_move", ["channel_id", "generation"])
@@ -77,6 +78,7 @@ def downgrade() -> None:
     op.drop_index("channel_move_by_generation", "channel_move")
     op.drop_index("release_by_app_version", "release")
     op.drop_index("release_by_app_status", "release")
+    op.drop_index("ix_upload_sha256", "upload")
     op.drop_index("ix_release_removed_at", "release")
     op.drop_table("release_pin")
     op.drop_table("channel_request")
