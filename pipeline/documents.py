@@ -152,8 +152,13 @@ class Documents:
             "contract": row.contract,
         }
 
-    def way(self, release: Release, row: Artifact) -> installing.Way | None:
-        """How the artifact is installed. None while it is not published, and after it was revoked: then nobody should."""
+    def way(
+        self, release: Release, row: Artifact, *, manifest_url: str | None = None
+    ) -> installing.Way | None:
+        """How the artifact is installed. None while it is not published, and after it was revoked: then nobody should.
+
+        `manifest_url` is one with a ticket, for a device that sends no token.
+        """
         if release.status is not ReleaseStatus.PUBLISHED or row.attachment_kind is not None:
             return None
         return installing.way_of(
@@ -166,7 +171,7 @@ class Documents:
                 signature=row.signature or {},
                 details=row.details or {},
                 download_url=None if row.sha256 is None else self.download_url(row),
-                manifest_url=self.manifest_url(row),
+                manifest_url=manifest_url or self.manifest_url(row),
             ),
             self._clock(),
         )

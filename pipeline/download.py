@@ -6,7 +6,7 @@ Pages, downloads, icons, manifests and permanent addresses all come in through `
 from dataclasses import dataclass
 from typing import Final
 
-from sqlmodel import select
+from sqlmodel import col, select
 
 from pipeline.admission import (
     MISSING,
@@ -186,4 +186,15 @@ def offers(operation: Operation, release_id: str) -> list[Artifact]:
     return sorted(
         (row for row in rows if row.attachment_kind is None),
         key=lambda row: (order[Platform(row.platform)], row.id),
+    )
+
+
+def with_icons(operation: Operation, release_id: str) -> set[str]:
+    """Which artifacts of a release have an icon; the pictures themselves are not read."""
+    return set(
+        operation.session.exec(
+            select(Icon.artifact_id)
+            .join(Artifact, col(Artifact.id) == col(Icon.artifact_id))
+            .where(Artifact.release_id == release_id)
+        ).all()
     )

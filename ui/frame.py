@@ -11,6 +11,7 @@ from litestar import Request, Response
 
 from pipeline.admission import Admission
 from pipeline.database import Database
+from pipeline.documents import Documents
 from pipeline.errors import DomainError, Forbidden, NotFound, TicketRefused, Unauthorized, Withdrawn
 from pipeline.models import Artifact
 from pipeline.operation import Operation
@@ -35,6 +36,8 @@ class PageServices(Protocol):
     def database(self) -> Database: ...
     @property
     def clock(self) -> Clock: ...
+    @property
+    def documents(self) -> Documents: ...
 
     def reading(self, request: AnyRequest, *, cookie: bool = False) -> Any:
         """See `api.services`."""
