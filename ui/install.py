@@ -116,7 +116,9 @@ def _chosen(app: App, channels: list[Channel], name: str | None) -> Channel | No
     )
 
 
-def _groups(frame: PageFrame, operation: Operation, row: Release, visitor: Visitor) -> list[PlatformOffers]:
+def _groups(
+    frame: PageFrame, operation: Operation, admission: Admission, row: Release, visitor: Visitor
+) -> list[PlatformOffers]:
     icons = download.with_icons(operation, row.id)
     by_platform: dict[str, list[Offer]] = {}
     for artifact in download.offers(operation, row.id):

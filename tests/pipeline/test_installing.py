@@ -1,11 +1,12 @@
 """How each artifact is installed, from its state: the table that the API's documents and the install page both show."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.installing import Kind, Need, Subject, Way, way_of
+from pipeline.installing import RULES, Kind, Need, Subject, Way, way_of
 
 NOW = datetime(2026, 11, 20, 10, 0, tzinfo=UTC)
 FILE = "https://dist.example/artifacts/art_1/a"
@@ -204,3 +205,18 @@ def test_the_command_can_be_pasted_whatever_the_file_is_called(
     artifact_format: str, filename: str, command: str | None
 ) -> None:
     assert way(artifact_format, filename=filename).command == command
+
+
+def test_every_kind_need_and_problem_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "install.md").read_text()
+    known = [each.value for each in (*Kind, *Need)] + [rule.id for rule in RULES]
+    assert [each for each in known if f"`{each}`" not in page] == []
+    assert set(way("apk").as_dict()) == {
+        "kind",
+        "url",
+        "needs",
+        "problems",
+        "command",
+        "devices",
+        "profile_expires_at",
+    }

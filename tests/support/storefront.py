@@ -74,8 +74,9 @@ def publish(
     write_release(folder, {}, **(document | manifest))
     answer = platform.publish(folder)
     assert answer.code == 0, answer
-    opened = platform.dist("app", "set", app["slug"], "--access", "public", "--json")
-    assert opened.code == 0, opened
+    with platform.http() as client:
+        opened = client.patch(f"/api/v1/apps/{app['slug']}", json={"access": "public"})
+    assert opened.status_code == 200, opened.text
     return answer.json["release"]["id"]
 
 

@@ -135,7 +135,7 @@ def test_every_link_is_there_without_a_script(shop: Shop, browser: Browser, devi
         ("notes", ANDROID),
         ("notes", WINDOWS),
         ("inhouse", WECHAT),
-        ("inhouse", IPAD.without_script),
+        ("inhouse", MAC),
         ("adhoc", IPHONE),
         ("expired", IPHONE),
         ("expiring", WINDOWS),
