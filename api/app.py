@@ -13,6 +13,7 @@ from litestar import Litestar, Response, Router, get
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
+from sqlalchemy.exc import SQLAlchemyError
 
 from api import (
     apps,
@@ -21,6 +22,7 @@ from api import (
     channels,
     errors,
     health,
+    links,
     policies,
     queue,
     releases,
@@ -50,6 +52,7 @@ THREADS: Final = 32  # database and disk calls of handlers; SQLite takes one wri
 BODY_MAX_BYTES: Final = 2 << 20  # notes may have 1 MiB
 _SCHEMA: Final = Path(__file__).parent / "schemas" / "dist-1.json"
 _FLUSH_SECONDS: Final = 30.0
+_COUNT_SECONDS: Final = 2.0  # how long a download may wait to be counted
 _log = structlog.get_logger(__name__)
 
 
@@ -104,6 +107,7 @@ def create_app(settings: Settings) -> Any:
                     *channels.ROUTES,
                     *policies.ROUTES,
                     *retention.ROUTES,
+                    *links.ROUTES,
                     *tokens.ROUTES,
                     *audit.ROUTES,
                     *queue.ROUTES,
@@ -142,22 +146,27 @@ def _lifespan(services: Services, changes: Changes) -> Callable[[Litestar], Any]
     @contextlib.asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-        flusher = asyncio.create_task(_flush(services))
+        flushers = [
+            asyncio.create_task(_flush(_FLUSH_SECONDS, services.flush_touched)),
+            asyncio.create_task(_flush(_COUNT_SECONDS, services.flush_downloads)),
+        ]
         try:
             yield
         finally:
-            flusher.cancel()
+            for flusher in flushers:
+                flusher.cancel()
             changes.close()
             await anyio.to_thread.run_sync(services.flush_touched)
+            await anyio.to_thread.run_sync(services.flush_downloads)
             services.database.close()
 
     return lifespan
 
 
-async def _flush(services: Services) -> None:
+async def _flush(seconds: float, write: Callable[[], None]) -> None:
     while True:
-        await asyncio.sleep(_FLUSH_SECONDS)
+        await asyncio.sleep(seconds)
         try:
-            await anyio.to_thread.run_sync(services.flush_touched)
-        except OSError:
-            _log.exception("last_used_not_written")
+            await anyio.to_thread.run_sync(write)
+        except (OSError, SQLAlchemyError):
+            _log.exception("not_written_yet", what=write.__name__)

@@ -1,93 +1,26 @@
-"""Downloads: immutable artifact URLs, permanent channel URLs. Range, HEAD, ETag, digests in headers, names that survive every system.
+"""Downloads: immutable artifact addresses, permanent channel addresses, icons and manifests; and what is known of artifacts.
 
 The row is read and its transaction closed before the first byte is sent: a slow client holds nothing but a file.
 """
 
-import base64
-import re
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
-from email.utils import format_datetime
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Any
 
 import anyio
 import anyio.to_thread
 from litestar import Response, get, route
-from litestar.response import Stream
+from litestar.types import ASGIApp
 
-from api.errors import RangeNotSatisfiable
+from api.file_answer import File, answer
 from api.paging import LIMIT_DEFAULT, limit_of
+from api.sending import Sending
 from api.services import AnyRequest, Services
-from pipeline import apps, download, installing, release
+from pipeline import apps, download, downloads, installing, links, release
 from pipeline.admission import Purpose
 from pipeline.documents import Documents
+from pipeline.downloads import Seen
 from pipeline.errors import Conflict
 from pipeline.feeds import ota_manifest
-from pipeline.values import Digest
-
-SEND_BYTES: Final = 256 * 1024
-_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
-_SAFE_NAME: Final = re.compile(r"[^A-Za-z0-9._+-]")
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The bytes `[start, end)`."""
-
-    start: int
-    end: int
-
-
-def content_disposition(filename: str) -> str:
-    """RFC 6266 with RFC 8187: an ASCII name for old clients, the real one for the rest. No header can be broken out of."""
-    return f"attachment; filename=\"{_SAFE_NAME.sub('_', filename)}\"; filename*=UTF-8''{quote(filename, safe='')}"
-
-
-def span_of(header: str | None, size: int) -> Span | None:
-    """One range of RFC 9110, section 14; None for no range, or one that may be ignored (several, or not understood)."""
-    match = _RANGE.fullmatch(header or "")
-    if match is None or match.groups() == ("", ""):
-        return None
-    first, last = match.groups()
-    start, end = (
-        (max(0, size - int(last)), size)
-        if not first
-        else (int(first), min(size, int(last) + 1) if last else size)
-    )
-    if start >= size or start >= end:
-        raise RangeNotSatisfiable(
-            f"The file has {size} bytes.", remedy=f"Ask for bytes 0 to {size - 1}.", file_bytes=size
-        )
-    return Span(start, end)
-
-
-async def _pieces(path: Path, span: Span) -> AsyncGenerator[bytes, None]:
-    async with await anyio.open_file(path, "rb", buffering=0) as file:
-        await file.seek(span.start)
-        left = span.end - span.start
-        while left:
-            piece = await file.read(min(SEND_BYTES, left))
-            if not piece:
-                return
-            left -= len(piece)
-            yield piece
-
-
-def _headers(found: download.Download, digest: Digest) -> dict[str, str]:
-    raw = base64.b64encode(bytes.fromhex(digest)).decode()
-    return {
-        "ETag": f'"sha256:{digest}"',
-        "Repr-Digest": f"sha-256=:{raw}:",
-        "Digest": f"sha-256={raw}",
-        "X-Checksum-Sha256": digest,
-        "Accept-Ranges": "bytes",
-        "Content-Disposition": content_disposition(found.filename),
-        "Last-Modified": format_datetime(found.artifact.created_at, usegmt=True),
-        "Cache-Control": found.admission.cache_control,
-        "Content-Security-Policy": "sandbox",
-    }
 
 
 @route(
@@ -98,33 +31,31 @@ def _headers(found: download.Download, digest: Digest) -> dict[str, str]:
 )
 async def download_artifact(
     request: AnyRequest, services: Services, artifact_id: str, filename: str
-) -> Response[Any]:
+) -> ASGIApp:
     def find() -> tuple[download.Download, Path]:
         with services.reading(request, cookie=True) as operation:
             found = download.open_download(operation, artifact_id, filename)
         return found, services.store.path(found.digest)
 
     found, path = await anyio.to_thread.run_sync(find)
-    headers = _headers(found, found.digest)
-    etag = headers["ETag"]
-    known = request.headers.get("if-none-match")
-    if known is not None and (
-        known == "*" or etag in [part.strip().removeprefix("W/") for part in known.split(",")]
-    ):
-        return Response(None, status_code=304, headers=headers)
-    wanted = request.headers.get("range")
-    if request.headers.get("if-range", etag) != etag:
-        wanted = None
-    span = span_of(wanted, found.size)
-    status = 200
-    if span is not None:
-        status = 206
-        headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{found.size}"
-    span = span or Span(0, found.size)
-    headers["Content-Length"] = str(span.end - span.start)
-    if request.method == "HEAD":
-        return Response(None, status_code=status, headers=headers, media_type=found.media_type)
-    return Stream(_pieces(path, span), status_code=status, headers=headers, media_type=found.media_type)
+    file = File(
+        digest=found.digest,
+        size=found.size,
+        filename=found.filename,
+        media_type=found.media_type,
+        modified_at=found.artifact.created_at,
+        cache_control=found.admission.cache_control,
+    )
+    given = answer(request.method, request.headers, file)
+    link = found.admission.link
+    if given.span is not None and link is not None and link.download_limit is not None:
+        await anyio.to_thread.run_sync(links.take_use, services.database, link, artifact_id, services.clock)
+
+    def sent() -> None:
+        if given.span is not None and given.span.end == found.size:
+            services.downloads.note(Seen(artifact_id, found.admission.who, services.clock()))
+
+    return Sending(given, path, sent=sent)
 
 
 @get("/artifacts/{artifact_id:str}/icon.png", sync_to_thread=True, tags=["downloads"], summary="Its icon")
@@ -199,6 +130,17 @@ def _redirect(
     return Response(None, status_code=302, headers={"Location": location, "Cache-Control": "no-cache"})
 
 
+@get(
+    "/api/v1/artifacts/{artifact_id:str}/downloads",
+    sync_to_thread=True,
+    tags=["artifacts"],
+    summary="How often it was downloaded, and by whom lately",
+)
+def artifact_downloads(request: AnyRequest, services: Services, artifact_id: str) -> dict[str, Any]:
+    with services.reading(request) as operation:
+        return services.documents.downloads(artifact_id, downloads.of_artifact(operation, artifact_id))
+
+
 @get("/api/v1/artifacts/{artifact_id:str}", sync_to_thread=True, tags=["artifacts"], summary="One artifact")
 def show_artifact(request: AnyRequest, services: Services, artifact_id: str) -> dict[str, Any]:
     with services.reading(request) as operation:
@@ -247,6 +189,7 @@ ROUTES = [
     download_artifact,
     download_platform,
     download_architecture,
+    artifact_downloads,
     show_artifact,
     list_artifacts,
 ]

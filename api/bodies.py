@@ -143,3 +143,11 @@ class NewToken(Body):
     channels: list[str] = []
     create_apps: bool = False
     expires: str | None = None
+
+
+class NewLink(Body):
+    name: str
+    channel: str | None = None
+    password: str | None = None
+    download_limit: int | None = None
+    expires: str | None = "30d"

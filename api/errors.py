@@ -11,6 +11,7 @@ from litestar.exceptions import HTTPException, SerializationException, Validatio
 from litestar.exceptions.http_exceptions import MethodNotAllowedException, NotFoundException
 from sqlalchemy.exc import OperationalError
 
+from api.middleware import loggable
 from pipeline import errors as domain
 
 _log = structlog.get_logger(__name__)
@@ -32,6 +33,12 @@ class WrongTusVersion(domain.DomainError):
 
 class RangeNotSatisfiable(domain.DomainError):
     """No byte of the file lies in the range."""
+
+
+class PreconditionFailed(domain.DomainError):
+    """The client expects another file than the one that is there."""
+
+    code = "precondition_failed"
 
 
 class TooManyFailures(domain.DomainError):
@@ -56,11 +63,13 @@ TABLE: Final[dict[type[domain.DomainError], tuple[int, str]]] = {
     domain.TooLarge: (413, "Too large"),
     domain.DigestMismatch: (422, "The bytes are not the announced ones"),
     domain.NoSpace: (507, "Not enough space on the server"),
+    domain.TooManyAttempts: (429, "Too many attempts"),
     domain.Busy: (503, "Busy"),
     # What only HTTP can get wrong.
     Truncated: (400, "The body was cut off"),
     UnsupportedMediaType: (415, "The media type is not taken"),
     WrongTusVersion: (412, "Another version of tus"),
+    PreconditionFailed: (412, "Another file than was expected"),
     RangeNotSatisfiable: (416, "The range is outside of the file"),
     TooManyFailures: (429, "Too many wrong tokens"),
 }
@@ -214,7 +223,7 @@ def on_busy(request: Request[Any, Any, Any], error: OperationalError) -> Respons
 
 def on_bug(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Ours. The log has the traceback under the same correlation id."""
-    _log.error("request_failed", path=request.url.path, method=request.method, exc_info=error)
+    _log.error("request_failed", path=loggable(request.url.path), method=request.method, exc_info=error)
     return problem(
         request,
         status=500,

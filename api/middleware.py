@@ -18,6 +18,7 @@ _JSON_METHODS: Final = frozenset({"POST", "PUT", "PATCH"})
 _log = structlog.get_logger("access")
 
 UPLOADS: Final = "/api/v1/uploads"
+LINKS: Final = "/l/"
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -64,7 +65,7 @@ class Frame:
                 _log.info(
                     "request",
                     method=scope["method"],
-                    path=scope["path"],
+                    path=loggable(scope["path"]),
                     status=status,
                     ms=round((time.perf_counter() - started) * 1000),
                     client=state["client_address"],
@@ -133,6 +134,11 @@ async def _problem(send: Any, status: int, detail: str, correlation: str) -> Non
     headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def loggable(path: str) -> str:
+    """The address of a link is its secret: no log has it."""
+    return f"{LINKS}…" if path.startswith(LINKS) else path
 
 
 def _is_address(text: str) -> bool:

@@ -3,15 +3,17 @@
 import uvicorn
 
 from api.app import create_app
+from api.zero_copy import ZeroCopy
 from pipeline.settings import Settings
 
 
 def run_server(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; running requests are finished within the grace period."""
     uvicorn.run(
-        create_app(settings),
+        ZeroCopy(create_app(settings)),
         host=settings.host,
         port=settings.port,
+        http="httptools",
         proxy_headers=False,
         server_header=False,
         access_log=False,

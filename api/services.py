@@ -26,6 +26,7 @@ from pipeline.access import ANONYMOUS, Actor, actor_of, authenticate, is_live, n
 from pipeline.admission import Admission, LinkGrant
 from pipeline.database import Database
 from pipeline.documents import Documents
+from pipeline.downloads import DownloadLog
 from pipeline.errors import TicketRefused, Unauthorized
 from pipeline.models import Artifact, BrowserSession, Token
 from pipeline.operation import Operation
@@ -93,6 +94,7 @@ class Services:
     key: ReleaseKey
     sealer: Sealer
     tickets: Tickets
+    downloads: DownloadLog = field(default_factory=DownloadLog)
     touched: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -206,6 +208,10 @@ class Services:
                 token = session.get(Token, token_id)
                 if token is not None:
                     token.last_used_at = self.clock()
+
+    def flush_downloads(self) -> None:
+        """The same for the downloads that were counted meanwhile."""
+        self.downloads.flush(self.database)
 
 
 def correlation_id(request: AnyRequest) -> str:

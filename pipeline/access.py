@@ -47,6 +47,7 @@ class Right(StrEnum):
     RELEASE_KEEP = "release:keep"  # pin, and restore what retention took
     RETENTION_MANAGE = "retention:manage"
     DOWNLOAD = "artifact:download"
+    LINK_MANAGE = "link:manage"
     TOKEN_MANAGE = "token:manage"  # noqa: S105 - a right, not a secret
     AUDIT_READ = "audit:read"
     QUEUE_READ = "queue:read"
@@ -66,6 +67,7 @@ RIGHTS: Final[dict[Role, frozenset[Right]]] = {
             Right.CHANNEL_DELETE,
             Right.CHANNEL_APPROVE,
             Right.RELEASE_KEEP,
+            Right.LINK_MANAGE,
             Right.AUDIT_READ,
             Right.QUEUE_READ,
         }

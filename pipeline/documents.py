@@ -13,6 +13,7 @@ from pipeline import release as releases
 from pipeline.access import Right
 from pipeline.availability import withheld
 from pipeline.channel import Move, Moved
+from pipeline.downloads import Downloads
 from pipeline.models import (
     App,
     AppPin,
@@ -22,6 +23,7 @@ from pipeline.models import (
     ChannelMove,
     ChannelRequest,
     Job,
+    Link,
     Release,
     ReleasePin,
     Token,
@@ -62,6 +64,9 @@ class Documents:
 
     def manifest_url(self, artifact: Artifact) -> str:
         return f"{self.base_url}/artifacts/{artifact.id}/ota/manifest.plist"
+
+    def link_url(self, secret: str) -> str:
+        return f"{self.base_url}/l/{secret}"
 
     def upload_url(self, upload_id: str) -> str:
         return f"{self.base_url}/api/v1/uploads/{upload_id}"
@@ -340,6 +345,30 @@ class Documents:
             "expires_at": _time(token.expires_at),
             "revoked_at": _time(token.revoked_at),
             "last_used_at": _time(token.last_used_at),
+        }
+
+    def link(self, app: App, link: Link) -> dict[str, Any]:
+        return {
+            "id": link.id,
+            "name": link.name,
+            "app": app.slug,
+            "channel": link.channel,
+            "has_password": link.password is not None,
+            "download_limit": link.download_limit,
+            "uses": link.uses,
+            "openings": link.openings,
+            "downloads": link.downloads,
+            "created_at": _time(link.created_at),
+            "expires_at": _time(link.expires_at),
+            "revoked_at": _time(link.revoked_at),
+        }
+
+    def downloads(self, artifact_id: str, seen: Downloads) -> dict[str, Any]:
+        return {
+            "artifact_id": artifact_id,
+            "total": seen.total,
+            "by_day": [{"day": day, "count": count} for day, count in seen.by_day],
+            "recent": [{"who": who, "name": name, "at": _time(at)} for who, name, at in seen.recent],
         }
 
     def worker(self, worker: Worker, *, alive: bool, jobs: Iterable[Job]) -> dict[str, Any]:

@@ -16,6 +16,7 @@
     ├── TooLarge            over a limit
     ├── DigestMismatch      the bytes are not the ones that were announced
     ├── NoSpace             the disk is too full to take it
+    ├── TooManyAttempts     guesses at a password, too often
     └── Busy                try again a little later
 
 Each carries `detail` (what is so) and `remedy` (what to do). A broken promise between our own functions is no DomainError: it
@@ -123,6 +124,12 @@ class NoSpace(DomainError):
     """The disk is too full to take it."""
 
     code = "insufficient_storage"
+
+
+class TooManyAttempts(DomainError):
+    """Guesses at a password, too often; `extra["retry_after"]` is in seconds."""
+
+    code = "rate_limited"
 
 
 class Busy(DomainError):

@@ -413,7 +413,9 @@ class BrowserSession(SQLModel, table=True):
 class Link(SQLModel, table=True):
     """An address that opens an app, or one channel of it, to whoever has it; its secret is stored as a digest only."""
 
-    __table_args__ = (CheckConstraint("uses >= 0 AND openings >= 0", name="link_counts"),)
+    __table_args__ = (
+        CheckConstraint("download_limit IS NULL OR uses BETWEEN 0 AND download_limit", name="link_uses"),
+    )
 
     id: str = Field(primary_key=True)
     app_id: str = Field(foreign_key="app.id", index=True)
@@ -422,8 +424,9 @@ class Link(SQLModel, table=True):
     secret_sha256: str = Field(unique=True)
     password: str | None = None  # scrypt, see links.py
     download_limit: int | None = None
-    uses: int = 0  # of the limit: openings times artifacts
+    uses: int = 0  # of the limit: see LinkUse
     openings: int = 0
+    downloads: int = 0
     wrong_passwords: int = 0
     wrong_password_at: datetime | None = _time()
     created_at: datetime = _time(null=False)

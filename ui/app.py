@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from litestar.static_files import create_static_files_router
 
-from ui import console, install, sign_in
+from ui import console, install, open_link, sign_in
 from ui.frame import PageFrame, PageServices
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -20,6 +20,7 @@ def build_pages(services: PageServices) -> list[Any]:
     return [
         *console.routes(frame),
         *install.routes(frame),
+        *open_link.routes(frame),
         *sign_in.routes(frame),
         create_static_files_router(path="/static", directories=[STATIC], include_in_schema=False),
     ]

@@ -17,11 +17,12 @@ from pipeline.models import Artifact
 from pipeline.operation import Operation
 from pipeline.settings import Settings
 from pipeline.store.layout import Layout
-from pipeline.tickets import TicketedUrls
+from pipeline.tickets import Sealer, TicketedUrls
 from pipeline.values import Clock
 from ui.views import Pages
 
 COOKIE: Final = "distd_session"
+LINK_COOKIE: Final = "distd_link_"  # and the link's id: one cookie for each link that the browser opened
 AnyRequest = Request[Any, Any, Any]
 
 
@@ -38,6 +39,8 @@ class PageServices(Protocol):
     def clock(self) -> Clock: ...
     @property
     def documents(self) -> Documents: ...
+    @property
+    def sealer(self) -> Sealer: ...
 
     def reading(self, request: AnyRequest, *, cookie: bool = False) -> Any:
         """See `api.services`."""

@@ -11,8 +11,9 @@ from ..output import size, table
 from ..paths import segment
 from ..platforms import PLATFORMS
 from ..session import Session, command, group
+from ..words import required
 
-app = group("Artifacts: list, upload, download, verify.")
+app = group("Artifacts: list, upload, download, verify, downloads.")
 
 Release = Annotated[
     str | None,
@@ -231,6 +232,28 @@ def verify(
             known={"items": items},
         )
     session.output.result({"items": items}, table(("STATUS", "FILE", "DIGEST"), lines))
+
+
+@command(app, "downloads")
+def downloads(
+    session: Session,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ARTIFACT", show_default=False, help="The artifact's id (art_…)."),
+    ] = None,
+    artifact: Annotated[
+        str | None, typer.Option("--artifact", metavar="ID", help="The same, by name.")
+    ] = None,
+) -> None:
+    """How often an artifact was downloaded, by day, and by whom lately. For managers."""
+    (wanted,) = required(words or [], artifact=artifact)
+    document = session.client.get(f"/artifacts/{segment(wanted)}/downloads")
+    days = [(row["day"], row["count"]) for row in document["by_day"]]
+    recent = [(row["at"], row["who"], row["name"] or "-") for row in document["recent"]]
+    lines = [f"{document['total']} downloads"]
+    lines += table(("DAY", "DOWNLOADS"), days) if days else []
+    lines += table(("WHEN", "WHO", "NAME"), recent) if recent else []
+    session.output.result(document, lines)
 
 
 def _published(
