@@ -21,7 +21,7 @@ from pipeline.admission import (
 from pipeline.availability import withheld
 from pipeline.channel import withdrawn_from
 from pipeline.errors import Conflict, DomainError, NotFound, Unauthorized
-from pipeline.models import App, Artifact, Channel, Icon, Release
+from pipeline.models import App, Artifact, Channel, ChannelMove, Icon, Release
 from pipeline.operation import Operation
 from pipeline.states import ArtifactStatus, ReleaseStatus
 from pipeline.values import Digest, Platform, parse_digest
@@ -82,17 +82,26 @@ def find(
     app = operation.session.get(App, release.app_id) if release else None
     if artifact is None or release is None or app is None:
         raise _nothing_there(operation)
-    names = operation.session.exec(select(Channel.name).where(Channel.release_id == release.id)).all()
+    gone = withheld(release)
     wanted = Wanted(
         app.slug,
         app.access,
-        frozenset(names),
+        _channels_of(operation, release, ever=gone is not None),
         status=release.status,
-        withheld=withheld(release),
+        withheld=gone,
         artifact_id=artifact.id,
         purpose=purpose,
     )
     return app, release, artifact, admit(wanted, operation.visitor, operation.now)
+
+
+def _channels_of(operation: Operation, release: Release, *, ever: bool) -> frozenset[str]:
+    """The channels that offer a release now; or ever did, for those who could once fetch it and are told why it is gone."""
+    query = select(Channel.name).where(Channel.release_id == release.id)
+    if ever:
+        moved = select(ChannelMove.channel_id).where(ChannelMove.release_id == release.id)
+        query = select(Channel.name).where(col(Channel.id).in_(moved))
+    return frozenset(operation.session.exec(query).all())
 
 
 def _nothing_there(operation: Operation) -> DomainError:
