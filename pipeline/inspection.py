@@ -7,7 +7,7 @@ from pipeline.formats.declared import Declared
 
 
 class Inspection(Protocol):
-    """The answer: `report` has the keys of `facts.Report.as_dict`; `crashed` tells that the file brought its reader down."""
+    """The answer: `report` has the keys of `facts.Report.as_dict`; `crashed` tells that the file brought its reader down, or over its limits."""
 
     @property
     def report(self) -> dict[str, Any]: ...

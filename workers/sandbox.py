@@ -53,7 +53,7 @@ class Inspection:
     report: dict[str, Any]
     icon: bytes | None
     duration_seconds: float
-    crashed: bool = False  # the child died of the file; the same again is likely
+    crashed: bool = False  # the child died of the file, or ran over its limits; the same again is likely
     cpu_seconds: float = 0.0
     max_rss_bytes: int = 0
     log: str = ""  # what the child wrote to stderr: a reader's traceback, warnings of libraries
@@ -190,13 +190,15 @@ def _judge(answer: Answer, limits: Limits, duration_seconds: float) -> Inspectio
     """The child's report if it ended well, else one that says how it ended."""
     outcome = answer.outcome
     report = answer.report if outcome.status == 0 and outcome.stop is Stop.NONE else None
-    crashed = report is None
+    icon = None if report is None else answer.icon
+    # A child that ran out of memory may still say so itself.
+    crashed = report is None or any(finding["rule"] == MEMORY.id for finding in report["findings"])
     if report is None:
         rule, evidence = _what_happened(outcome, limits)
         report = _blank(answer.recognised, rule, evidence)
     return Inspection(
         report,
-        None if crashed else answer.icon,
+        icon,
         duration_seconds,
         crashed,
         outcome.cpu_seconds,

@@ -14,7 +14,7 @@ Also used for AAB, with `sdks` of a current Android. Left to `jar_block.py`: ste
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pipeline.formats import apk_signature_rules as rules
@@ -279,7 +279,5 @@ def _shortened(findings: list[Finding]) -> list[Finding]:
         if count > _EACH_RULE_MAX:
             one = kept[last[rule]]
             message = f"{one.message} (and {count - _EACH_RULE_MAX} more of this kind)"
-            kept[last[rule]] = Finding(
-                one.rule, one.severity, message, one.remedy, inconclusive=one.inconclusive
-            )
+            kept[last[rule]] = replace(one, message=message)
     return kept

@@ -1,8 +1,6 @@
 """The registry of rules: everything that an inspection can find, collected from the modules that can find it.
 
-    python -m pipeline.formats.rules > docs/rules.md
-
-Left to others: what the rules say (each module's own `RULES`).
+Left to others: what the rules say (each module's own `RULES`), and the rules of the steps around an inspection (`pipeline.rules`).
 
 Rules: an id is one rule, everywhere; it never changes its meaning, since policies and people refer to it.
 """
@@ -10,7 +8,6 @@ Rules: an id is one rule, everywhere; it never changes its meaning, since polici
 import importlib
 import pkgutil
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Final
@@ -24,7 +21,7 @@ _NO_READERS: Final = frozenset({"rules"})  # this module itself
 _INTRODUCTION: Final = """\
 # Rules
 
-Everything that an inspection can find, made from the source by `python -m pipeline.formats.rules`; a test compares.
+Everything that a validation can find, made from the source by `python -m pipeline.rules`; a test compares.
 
 A file with a finding of severity **error** is `rejected`. Else, one with a finding that is **inconclusive** could not be judged, and is
 never accepted. Warnings and notes leave a file `accepted`. "…" stands for what was found, and where.
@@ -35,7 +32,7 @@ class RuleClash(RuntimeError):
     """Two different rules have one id, or an id is not `<area>.<kebab-name>`."""
 
 
-def all_rules() -> list[Rule]:
+def reader_rules() -> list[Rule]:
     """Every rule of every module here, by id. Imports all readers, so all their libraries have to be installed."""
     return collect(rule for module in _modules() for rule in getattr(module, "RULES", ()))
 
@@ -74,7 +71,3 @@ def _row(rule: Rule) -> str:
     weight = "inconclusive" if rule.inconclusive else rule.severity.value
     cells = (f"`{rule.id}`", weight, rule.message.replace("{evidence}", "…"), rule.remedy, rule.source)
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(as_markdown(all_rules()))

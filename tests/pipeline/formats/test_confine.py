@@ -93,6 +93,12 @@ def test_all_levels_together_leave_what_a_reader_needs_and_nothing_else(tmp_path
     assert (tmp_path / "opened").stat().st_size == 0
 
 
+def test_resource_limits_alone_refuse_memory_files_and_growing(tmp_path: Path) -> None:
+    tried = probe(tmp_path, "limits")
+    assert allowed(tried) & BY_RESOURCE_LIMITS == set()
+    assert allowed(tried) >= ALLOWED
+
+
 @needs_landlock
 def test_landlock_alone_refuses_files_programs_and_other_processes(tmp_path: Path) -> None:
     tried = probe(tmp_path, "landlock")
