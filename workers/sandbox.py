@@ -32,8 +32,8 @@ from typing import Any, Final, Self
 from pipeline.formats.child import PRELOAD
 from pipeline.formats.declared import Declared
 from pipeline.formats.facts import Report, Rule, Verdict
+from pipeline.formats.inspect import blank_report
 from pipeline.formats.limits import CHILD_DIED, MEMORY, OUTPUT, TIMEOUT, Limits
-from pipeline.formats.readers import READERS
 from pipeline.formats.recognise import Format
 from pipeline.formats.wire import ANSWER_MAX_BYTES, Answer, Garbled, Outcome, Request, Stop
 from workers.starter import CHILD_PROGRAM, SandboxUnavailable, Starter
@@ -231,8 +231,6 @@ def _signal_name(number: int) -> str:
 
 
 def _blank(recognised: Format | None, rule: Rule, evidence: str) -> dict[str, Any]:
-    report = Report(recognised or Format.FILE)
-    if recognised is not None:
-        report.platform = READERS[recognised].platform
+    report = Report(Format.FILE) if recognised is None else blank_report(recognised)
     report.add(rule, evidence)
     return report.as_dict()

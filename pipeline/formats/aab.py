@@ -139,6 +139,7 @@ def _describe(report: Report, archive: ZipArchive, manifest: Manifest, table: Ta
     if debuggable:
         report.add(DEBUGGABLE)
     report.details.update(
+        long_version_code=manifest.long_version_code,
         target_sdk=manifest.target_sdk,
         targetSdk=manifest.target_sdk_text,
         permissions=manifest.permissions,

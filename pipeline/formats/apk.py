@@ -6,6 +6,7 @@ build = versionCode, min_os = minSdk, archs = ABIs.
 
     target_sdk, permissions, debuggable, test_only, features, main_activity, split
     targetSdk, permissions_declared, permissions_declared_count, permission_elements     (names of Android's own tools)
+    long_version_code           versionCode with versionCodeMajor above it, as Android 9 and later compare it
     permissions_sdk_23          those of the permissions that only Android 6 and later ask for
     permissions_implied         what Android grants besides to apps for an old API level
     signature_schemes_present   every scheme that is in the file, verified or not
@@ -142,6 +143,7 @@ def _describe(report: Report, archive: ZipArchive, manifest: Manifest, resources
         archs=sorted(abis),
     )
     report.details.update(
+        long_version_code=manifest.long_version_code,
         target_sdk=manifest.target_sdk,
         targetSdk=manifest.target_sdk_text,
         permissions=manifest.permissions,

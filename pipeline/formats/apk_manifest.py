@@ -78,6 +78,7 @@ class Manifest:
     package: str
     split: str | None
     version_code: int | None
+    long_version_code: int | None
     version_name: Text
     min_sdk: int
     min_sdk_text: str
@@ -98,7 +99,7 @@ class Manifest:
     @property
     def permissions_implied(self) -> list[str]:
         """What Android grants to old apps although they do not ask for it, as `aapt dump badging` lists it."""
-        has = set(self.permissions)
+        has = set(self.permissions) - set(self.permissions_sdk_23)
         for permission, needs, before in _IMPLIED:
             if self.target_sdk < before and (needs is None or needs in has):
                 has.add(permission)
@@ -126,6 +127,7 @@ def read(root: Element) -> Manifest:
         package=package.text,
         split=split.text if split is not None else None,
         version_code=_version_code(root),
+        long_version_code=_long_version_code(root),
         version_name=_text(root.by_id(VERSION_NAME)),
         min_sdk=min_sdk,
         min_sdk_text=min_text,
@@ -220,10 +222,15 @@ def _target_sdk(root: Element, min_sdk: int, min_text: str) -> tuple[int, str]:
 
 
 def _version_code(root: Element) -> int | None:
-    """versionCodeMajor, if any, is the upper half of what the platform compares."""
     code = _number(root.by_id(VERSION_CODE))
+    return None if code is None else code & 0xFFFFFFFF
+
+
+def _long_version_code(root: Element) -> int | None:
+    """With versionCodeMajor as the upper half: what Android 9 and later compare."""
+    code = _version_code(root)
     major = _number(root.by_id(VERSION_CODE_MAJOR)) or 0
-    return None if code is None else (major & 0xFFFFFFFF) << 32 | code & 0xFFFFFFFF
+    return None if code is None else (major & 0xFFFFFFFF) << 32 | code
 
 
 def _features(root: Element) -> list[dict[str, Any]]:

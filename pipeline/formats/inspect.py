@@ -11,16 +11,23 @@ Left to others: the process around all this, with its limits (`child.py`, `worke
 """
 
 import traceback
+from typing import Final
 
 from pipeline.formats import declared as claims
 from pipeline.formats.declared import Declared
-from pipeline.formats.facts import FormatError, Report
+from pipeline.formats.facts import FormatError, Report, Signature, SignatureStatus
 from pipeline.formats.limits import MEMORY, NO_READER, READER_FAILED
 from pipeline.formats.readers import READERS
 from pipeline.formats.recognise import Format, recognise
 from pipeline.formats.source import Source
 
-__all__ = ["Declared", "inspect"]
+__all__ = ["Declared", "blank_report", "inspect"]
+
+SIGNED_FORMATS: Final = frozenset(
+    {Format.APK, Format.AAB, Format.IPA, Format.MOBILEPROVISION, Format.APP_ZIP, Format.DMG, Format.PKG, Format.MSIX,
+     Format.MSIX_BUNDLE, Format.PE, Format.MSI, Format.RPM, Format.APPIMAGE}
+)  # fmt: skip
+_NOT_READ: Final = "the file could not be read far enough to tell whether it is signed"
 
 
 def inspect(source: Source, *, declared: Declared | None = None, recognised: Format | None = None) -> Report:
@@ -40,10 +47,18 @@ def inspect(source: Source, *, declared: Declared | None = None, recognised: For
     return report
 
 
+def blank_report(recognised: Format) -> Report:
+    """What can be said of a file whose reader did not come to an end: nothing about its signature, not even that it has none."""
+    report = Report(recognised, READERS[recognised].platform)
+    if recognised in SIGNED_FORMATS:
+        report.signature = Signature(SignatureStatus.UNVERIFIED, reason=_NOT_READ)
+    return report
+
+
 def _read(source: Source, recognised: Format) -> Report:
     """The reader's report under the recognised name, or one with the finding that says why there is none."""
     reader = READERS[recognised]
-    blank = Report(recognised, reader.platform)
+    blank = blank_report(recognised)
     if not reader.exists:
         blank.add(NO_READER, recognised)
         return blank

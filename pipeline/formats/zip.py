@@ -85,7 +85,7 @@ class ZipPolicy:
     backslashes: bool = False  # names keep them; they count as separators when a name is judged
     fold_names: bool = False  # names that differ only in case or normal form are duplicates
     android_methods: bool = False  # only the central method counts, and any but "stored" is Deflate
-    collect: bool = False  # note refused names, links, prefix and gaps in `ZipArchive.problems`, go on
+    collect: bool = False  # note what does not stop the reading in `ZipArchive.problems`, go on
     max_entries: int = MAX_ENTRIES
     max_total_bytes: int = MAX_TOTAL_BYTES
 
@@ -279,14 +279,14 @@ class ZipArchive:
         head = self.source.at(start, records.LOCAL_BYTES + len(header.name))
         local = records.local_header(head)
         if local.name_size != len(header.name) or head[records.LOCAL_BYTES :] != header.name:
-            raise Malformed(MISMATCH, f"{name}: another name in its own header")
+            self._refuse(MISMATCH, f"{name}: another name in its own header")
         data = start + records.LOCAL_BYTES + local.name_size + local.extra_size
         if data + header.compressed_size > self.directory_offset:
             raise Malformed(MALFORMED, f"{name} reaches into the central directory")
         if local.method != header.method and not self.policy.android_methods:
-            raise Malformed(MISMATCH, f"{name}: method {local.method} against {header.method}")
+            self._refuse(MISMATCH, f"{name}: method {local.method} against {header.method}")
         if (local.flags ^ header.flags) & (FLAG_DESCRIPTOR | FLAG_ENCRYPTED):
-            raise Malformed(MISMATCH, f"{name}: flags {local.flags:04x} against {header.flags:04x}")
+            self._refuse(MISMATCH, f"{name}: flags {local.flags:04x} against {header.flags:04x}")
         end = data + header.compressed_size
         if local.flags & FLAG_DESCRIPTOR:
             self._check_deferred(header, local, data, name)
@@ -301,7 +301,7 @@ class ZipArchive:
         size, packed = records.zip64_values(extra, local.size, local.compressed_size)
         mine = (local.crc32, packed, size)
         if mine != (header.crc32, header.compressed_size, header.size):
-            raise Malformed(MISMATCH, f"{name}: CRC or sizes differ")
+            self._refuse(MISMATCH, f"{name}: CRC or sizes differ")
 
     def _check_deferred(
         self, header: records.CentralHeader, local: records.LocalHeader, data: int, name: str
@@ -313,7 +313,7 @@ class ZipArchive:
         size, packed = records.zip64_values(extra, local.size, local.compressed_size)
         truth = ((local.crc32, header.crc32), (packed, header.compressed_size), (size, header.size))
         if any(mine not in (0, theirs) for mine, theirs in truth):
-            raise Malformed(MISMATCH, f"{name}: CRC or sizes differ")
+            self._refuse(MISMATCH, f"{name}: CRC or sizes differ")
 
     def _descriptor(self, header: records.CentralHeader, end: int, name: str) -> int:
         room = min(_DESCRIPTOR_MAX_BYTES, self.directory_offset - end)
@@ -321,8 +321,8 @@ class ZipArchive:
             self.source.at(end, room), header.crc32, header.compressed_size, header.size
         )
         if found is None:
-            raise Malformed(MISMATCH, f"{name}: its data descriptor does not agree or is missing")
-        return found
+            self._refuse(MISMATCH, f"{name}: its data descriptor does not agree or is missing")
+        return found or 0
 
     def _check_names(self) -> None:
         """Step 3, over all entries."""

@@ -105,8 +105,30 @@ class TestManifest:
             with pytest.raises(Malformed):
                 apk_manifest.read(axml.parse(build_axml(tag)))
 
-    def test_the_upper_half_of_the_version_code_counts(self):
-        assert facts(versionCodeMajor=1).version_code == (1 << 32) + 7
+    def test_the_upper_half_of_the_version_code_is_told_apart(self):
+        found = facts(versionCodeMajor=1)
+        assert (found.version_code, found.long_version_code) == (7, (1 << 32) + 7)
+        assert facts().long_version_code == 7
+
+    @pytest.mark.parametrize(
+        ("target", "asked", "implied"),
+        [
+            (3, [], ["READ_EXTERNAL_STORAGE", "READ_PHONE_STATE", "WRITE_EXTERNAL_STORAGE"]),
+            (3, ["READ_PHONE_STATE"], ["READ_EXTERNAL_STORAGE", "WRITE_EXTERNAL_STORAGE"]),
+            (4, [], []),
+            (33, ["WRITE_EXTERNAL_STORAGE"], ["READ_EXTERNAL_STORAGE"]),
+            (15, ["READ_CONTACTS", "WRITE_CONTACTS"], ["READ_CALL_LOG", "WRITE_CALL_LOG"]),
+            (16, ["READ_CONTACTS", "WRITE_CONTACTS"], []),
+        ],
+    )
+    def test_old_apps_are_granted_what_they_did_not_ask_for(self, target, asked, implied):
+        tags = [Tag("uses-permission", {"name": f"android.permission.{name}"}) for name in asked]
+        found = facts(children=tags, min_sdk=1, target_sdk=target)
+        assert found.permissions_implied == [f"android.permission.{name}" for name in implied]
+
+    def test_a_permission_for_android_6_only_implies_nothing(self):
+        tag = Tag("uses-permission-sdk-23", {"name": "android.permission.WRITE_EXTERNAL_STORAGE"})
+        assert facts(children=[tag]).permissions_implied == []
 
     def test_permissions_are_distinct_and_sorted(self):
         rows = [Tag("uses-permission", {"name": name}) for name in ("b", "a", "b")]

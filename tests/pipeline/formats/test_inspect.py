@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.formats import readers
 from pipeline.formats.declared import Declared
-from pipeline.formats.facts import Malformed, Report, Rule, Severity, Unjudgeable, Verdict
+from pipeline.formats.facts import Malformed, Report, Rule, Severity, SignatureStatus, Unjudgeable, Verdict
 from pipeline.formats.inspect import inspect
 from pipeline.formats.readers import READERS, Reader
 from pipeline.formats.recognise import Format
@@ -132,3 +132,20 @@ def test_an_empty_file_is_rejected_whatever_it_is_called(declared: Declared | No
 def test_every_reader_that_is_there_can_be_loaded() -> None:
     for reader in readers.READERS.values():
         assert not reader.exists or callable(reader.load())
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "status"),
+    [
+        (b"xar!" + bytes(60), "a.pkg", SignatureStatus.UNVERIFIED),
+        (b"\xed\xab\xee\xdb" + bytes(200), "a.rpm", SignatureStatus.UNVERIFIED),
+        (b"!<arch>\ndebian-binary   ", "a.deb", SignatureStatus.UNSIGNED),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_not_called_unsigned_where_it_may_be_signed(
+    data: bytes, name: str, status: SignatureStatus
+) -> None:
+    report = inspected(data, Declared(filename=name))
+    assert report.verdict is Verdict.REJECTED
+    assert report.signature.status is status
+    assert (report.signature.reason is not None) is (status is SignatureStatus.UNVERIFIED)
