@@ -102,7 +102,7 @@ def test_kind_cannot_be_swapped():
 
 
 def test_old_kind_over_a_file_that_is_too_large(monkeypatch):
-    monkeypatch.setattr(minisign, "LEGACY_MESSAGE_MAX_BYTES", 10)
+    monkeypatch.setattr("pipeline.minisign.WHOLE_MESSAGE_MAX_BYTES", 10)
     with pytest.raises(Unjudgeable):
         verify(KEY, parse_signature(signed(b"x" * 11, algorithm=b"Ed")), [b"x" * 11])
 
