@@ -38,10 +38,11 @@ def connect(
     transport: httpx.BaseTransport | None = None,
 ) -> "Client":
     """A client for a server. `note` hears about retries."""
+    own = {"Authorization": f"Bearer {target.token}"} if target.token else {}
     http = httpx.Client(
         base_url=target.server,
-        headers={
-            "Authorization": f"Bearer {target.token}",
+        headers=own
+        | {
             "User-Agent": f"dist/{__version__}",
             "Accept": "application/json",
             "X-Correlation-Id": correlation_id,

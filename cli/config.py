@@ -71,6 +71,14 @@ def resolve_target(server: str | None, token: str | None, environ: Mapping[str, 
     return Target(address, parse_token(found))
 
 
+def open_target(address: str, token: str | None, environ: Mapping[str, str]) -> Target:
+    """A server that may answer without a token too. `DIST_TOKEN` goes there only if `DIST_SERVER` names it, or no server."""
+    named = environ.get("DIST_SERVER", "").strip()
+    told = environ.get("DIST_TOKEN", "").strip() if not named or parse_server(named) == address else ""
+    found = token or told or read_login(environ).tokens.get(address, "")
+    return Target(address, parse_token(found))
+
+
 def parse_server(text: str) -> str:
     """An http(s) address without a trailing slash. Raises CliError."""
     parts = urlsplit(text.strip())

@@ -32,6 +32,25 @@ class Wanted:
     size: int
     sha256: str
 
+    @property
+    def address(self) -> str:
+        """Where the server has it."""
+        return f"/artifacts/{segment(self.id)}/{quote(self.filename, safe='')}"
+
+
+@dataclass(frozen=True, slots=True)
+class WantedBlob:
+    """A blob of the digest store; `filename` says in messages what it is."""
+
+    filename: str
+    size: int
+    sha256: str
+
+    @property
+    def address(self) -> str:
+        """Where the server has it."""
+        return f"/blobs/sha256/{segment(self.sha256)}"
+
 
 def wanted_of(artifact: Mapping[str, Any]) -> Wanted:
     """The file of an artifact's document. Raises CliError for a link."""
@@ -70,7 +89,7 @@ def download(client: Client, wanted: Wanted, path: Path, *, progress: Callable[[
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for last in (False, True):  # bytes that turn out wrong are asked for once more, from the start
-            _fetch(client, wanted, part, progress)
+            fetch(client, wanted, part, progress)
             if _sha256(part) == wanted.sha256:
                 break
             part.unlink()
@@ -89,10 +108,9 @@ def download(client: Client, wanted: Wanted, path: Path, *, progress: Callable[[
     return True
 
 
-def _fetch(client: Client, wanted: Wanted, part: Path, progress: Callable[[int], None]) -> None:
+def fetch(client: Client, wanted: Wanted | WantedBlob, part: Path, progress: Callable[[int], None]) -> None:
     """Append to `part` until it has the right size."""
     patience: Patience = client.patience()
-    address = f"/artifacts/{segment(wanted.id)}/{quote(wanted.filename, safe='')}"
     while True:
         have = part.stat().st_size if part.exists() else 0
         if have > wanted.size:
@@ -102,7 +120,7 @@ def _fetch(client: Client, wanted: Wanted, part: Path, progress: Callable[[int],
         if have == wanted.size and part.exists():
             return
         try:
-            if _piece(client, address, wanted, part, have, patience, progress):
+            if _piece(client, wanted, part, have, patience, progress):
                 continue
         except httpx.HTTPError as error:
             failure = client.unreachable(error)
@@ -114,8 +132,7 @@ def _fetch(client: Client, wanted: Wanted, part: Path, progress: Callable[[int],
 
 def _piece(
     client: Client,
-    address: str,
-    wanted: Wanted,
+    wanted: Wanted | WantedBlob,
     part: Path,
     have: int,
     patience: Patience,
@@ -125,7 +142,7 @@ def _piece(
     headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": f'"sha256:{wanted.sha256}"'}
-    with client.stream("GET", address, headers=headers) as response:
+    with client.stream("GET", wanted.address, headers=headers) as response:
         if not response.is_success:
             response.read()
             failure = client.problem(response)

@@ -37,6 +37,8 @@ GROUPS: Final[Mapping[str, tuple[str, str]]] = {
     "audit": ("audit", "The audit log: read it, and prove that nobody rewrote it."),
     "queue": ("queue", "What the workers are doing."),
     "inspect": ("inspect", "What is in a file, with no server."),
+    "cas": ("cas", "Folders as trees of blobs in a store, with no server."),
+    "pkg": ("pkg", "Signed packages: create, sign, verify, unpack, with no server."),
     "login": ("login", "Store a server and its token."),
     "whoami": ("whoami", "Which token this is, and what it may do."),
 }

@@ -2,20 +2,18 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
 from ..document import rows
-from ..errors import CliError, usage
+from ..errors import usage
 from ..output import pairs, size
+from ..plugins import load
 from ..session import Session, command, group
 
 app = group("What is in a file, with no server.")
 
-ENTRY_POINTS: Final = "dist.commands"
-ENTRY_POINT: Final = "inspect"
-EXTRA: Final = "pip install 'distd[inspect]'"
 Inspector = Callable[[Sequence[str]], Iterator[dict[str, Any]]]
 
 
@@ -33,7 +31,8 @@ def inspect(
     if not files:
         raise usage("No file is named.", "Name at least one.")
     refused, unread = 0, 0
-    for report in load_inspector()([str(path) for path in files]):
+    inspector: Inspector = load("inspect", extra="inspect", what="The inspectors")
+    for report in inspector([str(path) for path in files]):
         if session.output.as_json:
             session.output.json_line(report)
         else:
@@ -42,23 +41,6 @@ def inspect(
         refused += "error" not in report and report.get("verdict") != "accepted"
     if unread or refused:
         raise typer.Exit(2 if unread else 5)
-
-
-def load_inspector() -> Inspector:
-    """The inspectors of the full installation. Raises CliError that names the extra when they are not there."""
-    from importlib.metadata import entry_points  # noqa: PLC0415  only here
-
-    missing = CliError(
-        "usage", "The inspectors are not installed.", title="Not installed", remedy=f"{EXTRA} brings them."
-    )
-    for point in entry_points(group=ENTRY_POINTS, name=ENTRY_POINT):
-        try:
-            found: Inspector = point.load()
-        except ImportError as error:
-            missing.detail = f"The inspectors cannot be loaded: {error}."
-            raise missing from error
-        return found
-    raise missing
 
 
 def report_lines(report: dict[str, Any]) -> list[str]:

@@ -1,10 +1,10 @@
 """A package opened, verified and unpacked.
 
-Whom to believe is asked before: `open_package` gives a manifest whose seal parses, `sealed.judge` says what it is worth, and the caller
-decides. What is done here holds against the manifest, whoever wrote it.
+Whom to believe is the caller's decision: `decide` gets the manifest with its seal before any content is read, and raises to end it there;
+`sealed.judge` says what a seal is worth. What is done here holds against the manifest, whoever wrote it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -21,6 +21,7 @@ from pipeline.package.errors import (
 from pipeline.package.materialise import materialise
 from pipeline.package.native import MAGIC, NativePackage, Shape
 from pipeline.package.portable import PortablePackage
+from pipeline.package.sealed import Sealed
 from pipeline.package.sources import Source, first_good
 
 Package = NativePackage | PortablePackage
@@ -38,13 +39,24 @@ def open_package(file: BinaryIO) -> Package:
     return NativePackage(file)
 
 
-def verify_content(file: BinaryIO, *, sources: Sequence[Source] = (), sink: Sink = quiet) -> Package:
+def anyone(_: Sealed) -> None:
+    """The decision of a caller that has asked already, or does not care who made a package."""
+
+
+def verify_content(
+    file: BinaryIO,
+    *,
+    sources: Sequence[Source] = (),
+    decide: Callable[[Sealed], None] = anyone,
+    sink: Sink = quiet,
+) -> Package:
     """Read every byte of a package and hold it against its manifest; each flaw is told to the sink, then the first is raised.
 
     Of a thin package the content is looked for in `sources`; without any, what is there is verified, and that is all.
     """
     with telling(sink, "package"):
         package = open_package(file)
+        decide(package.sealed)
         if package.tree is None or package.blobs is None:
             return package
         if package.shape is Shape.THIN and not sources:
@@ -64,13 +76,21 @@ def verify_content(file: BinaryIO, *, sources: Sequence[Source] = (), sink: Sink
         return package
 
 
-def unpack(file: BinaryIO, target: Path, *, sources: Sequence[Source] = (), sink: Sink = quiet) -> Package:
+def unpack(
+    file: BinaryIO,
+    target: Path,
+    *,
+    sources: Sequence[Source] = (),
+    decide: Callable[[Sealed], None] = anyone,
+    sink: Sink = quiet,
+) -> Package:
     """Make `target` the folder that a package holds. Content that a thin package lacks comes from `sources`.
 
     All or nothing: whatever is wrong, there is no target. Raises `invalid` for a package of shape metadata.
     """
     with telling(sink, str(target)):
         package = open_package(file)
+        decide(package.sealed)
         if package.tree is None:
             raise invalid("the package holds its manifest only: nothing can be unpacked from it")
         materialise(
