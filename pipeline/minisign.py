@@ -265,7 +265,8 @@ def parse_secret_key(data: bytes, *, password: bytes = b"") -> SecretKey:
         opslimit, memlimit_bytes = int.from_bytes(raw[38:46], "little"), int.from_bytes(raw[46:54], "little")
         body = _xor(body, _stream(password, salt, opslimit, memlimit_bytes, len(body)))
     key_id, pair, checksum = body[:8], body[8:72], body[72:]
-    if not hmac.compare_digest(_key_checksum(key_id, pair), checksum):
+    unchecked = raw[2:4] == _NOT_DERIVED and not any(checksum)  # minisign -W leaves it out
+    if not unchecked and not hmac.compare_digest(_key_checksum(key_id, pair), checksum):
         raise WrongPassword("the password is wrong, or the key is damaged")
     key = SecretKey(key_id, pair[:_SEED_BYTES])
     if key.public.key != pair[_SEED_BYTES:]:

@@ -197,7 +197,7 @@ class NativePackage:
         if self.shape is Shape.FAT:
             self._read_blocks()
         if self._file.tell() != self.size:
-            raise malformed(f"{self.size - self._file.tell()} bytes follow the last region")
+            raise malformed(f"something follows the last region, at byte {self._file.tell()}")
 
     def _read_head(self) -> tuple[Shape, Compression]:
         head = self._exactly(_HEAD.size, "the head")
