@@ -65,6 +65,13 @@ def work(session: Session, kit: Any, do: Callable[[Callable[[Any], None]], Resul
             category=category,
             diagnostics=told,
         ) from error
+    except getattr(kit, "WrongPassword", ()) as error:
+        raise CliError(
+            "unauthorized",
+            "The password does not open the secret key, or the key is damaged.",
+            title="Wrong password",
+            remedy="Try again; if it is the right one, take the key from a backup.",
+        ) from error
     for row in told:
         session.output.note(f"{row['category']}: {row['text']}")
     return result

@@ -34,6 +34,7 @@ class Session:
     server_option: str | None = None
     token_option: str | None = None
     _client: "Client | None" = None
+    _others: list["Client"] = field(default_factory=list)
 
     @property
     def target(self) -> Target:
@@ -46,23 +47,33 @@ class Session:
     def client(self) -> "Client":
         """The client of this run, made when it is first needed."""
         if self._client is None:
-            from .client import connect  # noqa: PLC0415  httpx takes a third of the start-up time; `dist --help` needs none of it
-
             exposed = others_can_read(self.environ)
             if exposed is not None:
                 self.output.warn(f"{exposed} can be read by others; chmod 600 it")
-            self._client = connect(
-                self.target,
-                correlation_id=self.correlation_id,
-                note=self.output.note,
-                transport=self.transport,
-            )
+            self._client = self._connect(self.target)
         return self._client
+
+    def client_of(self, target: Target) -> "Client":
+        """A client for another server than that of this run."""
+        self.output.hide(target.token)
+        self._others.append(self._connect(target))
+        return self._others[-1]
+
+    def _connect(self, target: Target) -> "Client":
+        from .client import connect  # noqa: PLC0415  httpx takes a third of the start-up time; `dist --help` needs none of it
+
+        return connect(
+            target,
+            correlation_id=self.correlation_id,
+            note=self.output.note,
+            transport=self.transport,
+        )
 
     def close(self) -> None:
         """Let go of connections."""
-        if self._client is not None:
-            self._client.close()
+        for client in [self._client, *self._others]:
+            if client is not None:
+                client.close()
 
 
 _JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]

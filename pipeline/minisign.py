@@ -234,10 +234,15 @@ def emit_secret_key(
     *,
     password: bytes = b"",
     salt: bytes = b"",
-    opslimit: int = OPSLIMIT,
-    memlimit_bytes: int = MEMLIMIT_BYTES,
+    opslimit: int | None = None,
+    memlimit_bytes: int | None = None,
 ) -> bytes:
-    """The file of a secret key, encrypted when there is a password; `salt` then has to be 32 random bytes."""
+    """The file of a secret key, encrypted when there is a password; `salt` then has to be 32 random bytes.
+
+    The limits are minisign's own unless told.
+    """
+    opslimit = OPSLIMIT if opslimit is None else opslimit
+    memlimit_bytes = MEMLIMIT_BYTES if memlimit_bytes is None else memlimit_bytes
     pair = key.seed + key.public.key
     body = key.key_id + pair + _key_checksum(key.key_id, pair)
     if password:

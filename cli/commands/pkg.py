@@ -7,8 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ..blobs import ServerBlobs
-from ..client import connect
 from ..config import open_target, parse_server
 from ..errors import usage
 from ..library import THREADS, library, work
@@ -274,16 +272,10 @@ def _place(session: Session, place: str, fetched: list[int]) -> Any:
     """A folder, or a server with the token that belongs to it, if there is one."""
     if not place.startswith(("https://", "http://")):
         return Path(place)
+    from ..blobs import ServerBlobs  # noqa: PLC0415  it brings httpx, which takes a while to load
 
     target = open_target(parse_server(place), session.token_option, session.environ)
-    session.output.hide(target.token)
-    client = connect(
-        target,
-        correlation_id=session.correlation_id,
-        note=session.output.note,
-        transport=session.transport,
-    )
-    return ServerBlobs(client, heard=fetched.append)
+    return ServerBlobs(session.client_of(target), heard=fetched.append)
 
 
 def _pin(session: Session, document: dict[str, Any], *, tofu: bool) -> None:
