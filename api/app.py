@@ -21,20 +21,24 @@ from api import (
     audit,
     channels,
     errors,
+    expiring,
     health,
     links,
+    metrics,
     policies,
     queue,
     releases,
     retention,
     tokens,
     uploads,
+    webhooks,
 )
 from api.changes import Changes
 from api.middleware import Frame
 from api.reference import api_docs, openapi_json
 from api.services import FailureWindow, Services
 from api.version import VERSION
+from pipeline import webhook_signing
 from pipeline.database import open_database
 from pipeline.documents import Documents
 from pipeline.failpoints import FailPoints
@@ -86,6 +90,7 @@ def build_services(settings: Settings) -> Services:
         key=load_or_create(layout),
         sealer=sealer,
         tickets=Tickets(sealer, settings.base_url),
+        webhook_key=webhook_signing.load_or_create(layout),
     )
 
 
@@ -112,6 +117,9 @@ def create_app(settings: Settings) -> Any:
                     *audit.ROUTES,
                     *queue.ROUTES,
                     *health.ROUTES,
+                    *metrics.ROUTES,
+                    *expiring.ROUTES,
+                    *webhooks.ROUTES,
                     dist_schema,
                     openapi_json,
                     api_docs,

@@ -151,3 +151,13 @@ class NewLink(Body):
     password: str | None = None
     download_limit: int | None = None
     expires: str | None = "30d"
+
+
+class NewWebhook(Body):
+    url: str
+    app: str | None = None
+    events: list[str] = []
+
+
+class Rotation(Body):
+    overlap: str = "24h"

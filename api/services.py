@@ -21,7 +21,7 @@ from litestar import Request
 from sqlmodel import Session
 
 from api.errors import TooManyFailures
-from pipeline import links
+from pipeline import links, notices
 from pipeline.access import ANONYMOUS, Actor, actor_of, authenticate, is_live, needs_touch
 from pipeline.admission import Admission, LinkGrant
 from pipeline.database import Database
@@ -37,6 +37,7 @@ from pipeline.store.layout import Layout
 from pipeline.store.local import LocalBlobStore
 from pipeline.tickets import NOBODY, Sealer, TicketedUrls, Tickets
 from pipeline.values import Clock
+from pipeline.webhook_signing import WebhookKey
 
 AnyRequest = Request[Any, Any, Any]
 COOKIE: Final = "distd_session"
@@ -94,6 +95,7 @@ class Services:
     key: ReleaseKey
     sealer: Sealer
     tickets: Tickets
+    webhook_key: WebhookKey
     downloads: DownloadLog = field(default_factory=DownloadLog)
     touched: dict[str, float] = field(default_factory=dict)
 
@@ -112,12 +114,13 @@ class Services:
 
     @contextmanager
     def writing(self, request: AnyRequest) -> Iterator[Operation]:
-        """One transaction; after its commit the new jobs are rung for."""
+        """One transaction, with what webhooks are told of it; after its commit the new jobs are rung for."""
         with self.database.write() as session:
             operation = Operation(
                 session, self._actor(session, request, cookie=False), self.clock(), correlation_id(request)
             )
             yield operation
+            notices.announce(operation, self.documents)
         for job_id in operation.ring:
             self.ring(job_id)
         for upload_id in operation.spare:

@@ -51,6 +51,7 @@ class Right(StrEnum):
     TOKEN_MANAGE = "token:manage"  # noqa: S105 - a right, not a secret
     AUDIT_READ = "audit:read"
     QUEUE_READ = "queue:read"
+    WEBHOOK_MANAGE = "webhook:manage"
 
 
 _EVERYONE: Final = {Right.APP_READ, Right.DOWNLOAD}
@@ -70,6 +71,7 @@ RIGHTS: Final[dict[Role, frozenset[Right]]] = {
             Right.LINK_MANAGE,
             Right.AUDIT_READ,
             Right.QUEUE_READ,
+            Right.WEBHOOK_MANAGE,
         }
     ),
     Role.CI: frozenset(_EVERYONE | {Right.RELEASE_READ, Right.RELEASE_PUBLISH, Right.CHANNEL_PROMOTE}),

@@ -14,6 +14,7 @@ from pipeline.access import Right
 from pipeline.availability import withheld
 from pipeline.channel import Move, Moved
 from pipeline.downloads import Downloads
+from pipeline.expiry import Expiring
 from pipeline.models import (
     App,
     AppPin,
@@ -28,11 +29,14 @@ from pipeline.models import (
     ReleasePin,
     Token,
     Upload,
+    Webhook,
+    WebhookAttempt,
+    WebhookDelivery,
     Worker,
 )
 from pipeline.operation import Operation
 from pipeline.policy import Policy
-from pipeline.states import ArtifactStatus, JobStatus, ReleaseStatus
+from pipeline.states import ArtifactStatus, DeliveryStatus, JobStatus, ReleaseStatus
 from pipeline.values import Clock, rfc3339, utc_now
 
 
@@ -369,6 +373,68 @@ class Documents:
             "total": seen.total,
             "by_day": [{"day": day, "count": count} for day, count in seen.by_day],
             "recent": [{"who": who, "name": name, "at": _time(at)} for who, name, at in seen.recent],
+        }
+
+    def webhook(self, hook: Webhook, app: str | None) -> dict[str, Any]:
+        return {
+            "id": hook.id,
+            "url": hook.url,
+            "app": app,
+            "events": hook.events,
+            "created_at": _time(hook.created_at),
+            "created_by": hook.created_by,
+            "secret_version": hook.secret_version,
+            "previous_secret_until": _time(hook.previous_until),
+            "failing_since": _time(hook.failing_since),
+            "disabled_at": _time(hook.disabled_at),
+            "disabled_reason": hook.disabled_reason,
+        }
+
+    def delivery(self, delivery: WebhookDelivery) -> dict[str, Any]:
+        return {
+            "id": delivery.id,
+            "webhook_id": delivery.webhook_id,
+            "event": delivery.event,
+            "status": delivery.status.value,
+            "attempts": delivery.attempts,
+            "error": delivery.error,
+            "created_at": _time(delivery.created_at),
+            "next_attempt_at": _time(delivery.run_after)
+            if delivery.status is DeliveryStatus.QUEUED
+            else None,
+            "finished_at": _time(delivery.finished_at),
+        }
+
+    def attempt(self, attempt: WebhookAttempt, *, with_response: bool) -> dict[str, Any]:
+        """What the receiver answered is for admins: it comes from inside of somebody's network."""
+        return {
+            "number": attempt.number,
+            "at": _time(attempt.at),
+            "duration_ms": attempt.duration_ms,
+            "status_code": attempt.status_code,
+            "error": attempt.error,
+            **({"response": attempt.response} if with_response else {}),
+        }
+
+    def expiring(self, one: Expiring, now: datetime) -> dict[str, Any]:
+        return {
+            "kind": one.kind.value,
+            "id": one.id,
+            "name": one.name,
+            "app": one.app,
+            "expires_at": _time(one.expires_at),
+            "expired": one.expires_at <= now,
+            "days_left": one.days_left(now),
+            "uses": [
+                {
+                    "channel": use.channel,
+                    "release_id": use.release_id,
+                    "version": use.version,
+                    "artifact_id": use.artifact_id,
+                    "filename": use.filename,
+                }
+                for use in one.uses
+            ],
         }
 
     def worker(self, worker: Worker, *, alive: bool, jobs: Iterable[Job]) -> dict[str, Any]:

@@ -24,11 +24,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import update
+from sqlalchemy import and_, update
 from sqlmodel import Session, col, or_, select
 
 from pipeline.formats.facts import Finding
-from pipeline.models import Artifact, Job, Worker
+from pipeline.models import Artifact, Job, WebhookDelivery, Worker
 from pipeline.settings import Settings
 from pipeline.states import JobStatus, Step, move
 from pipeline.store.layout import Layout
@@ -51,6 +51,47 @@ def boot_id() -> str:
 def boot_seconds() -> float:
     """Seconds since boot, sleep included; nobody can set this clock."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+# -- what every table of leased rows shares: jobs, and the deliveries of webhooks -----------------
+
+LeasedTable = type[Job] | type[WebhookDelivery]
+
+
+def leased(table: LeasedTable, worker_id: str, lease_seconds: float) -> dict[str, Any]:
+    """What a claim writes: running, a new fencing token, one attempt more, and whose it is until when."""
+    return {
+        "status": JobStatus.RUNNING,
+        "generation": table.generation + 1,
+        "attempts": table.attempts + 1,
+        "worker_id": worker_id,
+        "boot_id": boot_id(),
+        "lease_until": boot_seconds() + lease_seconds,
+    }
+
+
+def lost(table: LeasedTable, dead_workers: Sequence[str]) -> Any:
+    """Running, but its lease ran out, or the machine or the worker that held it is gone."""
+    return and_(
+        col(table.status) == JobStatus.RUNNING,
+        or_(
+            col(table.boot_id) != boot_id(),
+            col(table.lease_until) < boot_seconds(),
+            col(table.worker_id).in_(dead_workers),
+        ),
+    )
+
+
+def held(table: LeasedTable, row_id: str, generation: int) -> tuple[Any, ...]:
+    """The row, while this run of it has not been taken over."""
+    return (
+        col(table.id) == row_id,
+        col(table.generation) == generation,
+        col(table.status) == JobStatus.RUNNING,
+    )
+
+
+# -- jobs -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +132,7 @@ def claim(
         update(Job)
         .where(col(Job.id) == job_id, col(Job.status) == JobStatus.QUEUED, col(Job.run_after) <= now)
         .values(
-            status=JobStatus.RUNNING,
-            generation=Job.generation + 1,
-            attempts=Job.attempts + 1,
-            worker_id=worker_id,
-            boot_id=boot_id(),
-            lease_until=boot_seconds() + lease_seconds,
+            **leased(Job, worker_id, lease_seconds),
             started_at=now,
             finished_at=None,
             duration_ms=None,
@@ -227,17 +263,7 @@ class Swept:
 def sweep(session: Session, *, now: datetime, settings: Settings, dead_workers: Sequence[str]) -> Swept:
     """Free what dead or silent workers held, and list what must be rung for. Safe in any number of processes."""
     errored: list[Job] = []
-    lost = session.exec(
-        select(Job).where(
-            Job.status == JobStatus.RUNNING,
-            or_(
-                col(Job.boot_id) != boot_id(),
-                col(Job.lease_until) < boot_seconds(),
-                col(Job.worker_id).in_(dead_workers),
-            ),
-        )
-    ).all()
-    for job in lost:
+    for job in session.exec(select(Job).where(lost(Job, dead_workers))).all():
         job.crashes += 1
         last = f"last worker {job.worker_id}"
         job.lease_until = job.worker_id = None
@@ -293,11 +319,7 @@ def work_is_left(session: Session, now: datetime, settings: Settings, dead_worke
 
 
 def _ours(claim: Claim) -> tuple[Any, ...]:
-    return (
-        col(Job.id) == claim.job_id,
-        col(Job.generation) == claim.generation,
-        col(Job.status) == JobStatus.RUNNING,
-    )
+    return held(Job, claim.job_id, claim.generation)
 
 
 # -- workers ------------------------------------------------------------------------------------

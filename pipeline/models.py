@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Field, SQLModel
 
-from pipeline.states import ArtifactStatus, JobStatus, ReleaseStatus, Step, UploadStatus
+from pipeline.states import ArtifactStatus, DeliveryStatus, JobStatus, ReleaseStatus, Step, UploadStatus
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -465,6 +465,74 @@ class DownloadRecord(SQLModel, table=True):
     artifact_id: str = Field(index=True)
     who: str
     at: datetime = _time(null=False)
+
+
+class Webhook(SQLModel, table=True):
+    """An address that is told what happens. Empty `events` mean all; no `app_id` means every app. Its secret is not here:
+    it is derived from a key under `keys/`, the id and `secret_version`.
+    """
+
+    id: str = Field(primary_key=True)
+    app_id: str | None = Field(default=None, foreign_key="app.id", index=True)
+    url: str
+    events: list[str] = _json(null=False)
+    secret_version: int = 1
+    previous_until: datetime | None = _time()
+    created_at: datetime = _time(null=False)
+    created_by: str = ""
+    failing_since: datetime | None = _time()
+    disabled_at: datetime | None = _time()
+    disabled_reason: str | None = None
+
+
+class WebhookDelivery(SQLModel, table=True):
+    """One message for one webhook, written in the transaction of what it tells of. Its id is the `webhook-id`."""
+
+    __tablename__ = "webhook_delivery"
+    __table_args__ = (
+        Index("webhook_delivery_waiting", "status", "run_after"),
+        Index("webhook_delivery_of", "webhook_id", "id"),
+    )
+
+    id: str = Field(primary_key=True)
+    webhook_id: str = Field(foreign_key="webhook.id")
+    event: str
+    payload: str = Field(sa_column=Column(Text, nullable=False))
+    status: DeliveryStatus = Field(default=DeliveryStatus.QUEUED, sa_column=_enum(DeliveryStatus))
+    generation: int = 0  # fencing token: +1 at each claim
+    attempts: int = 0
+    worker_id: str | None = None
+    boot_id: str | None = None
+    lease_until: float | None = None  # seconds of CLOCK_BOOTTIME of that boot
+    run_after: datetime = _time(null=False)
+    error: str | None = None
+    created_at: datetime = _time(null=False)
+    finished_at: datetime | None = _time()
+    correlation_id: str = ""
+
+
+class WebhookAttempt(SQLModel, table=True):
+    """One try at a delivery: what the receiver answered, or why there is no answer."""
+
+    __tablename__ = "webhook_attempt"
+
+    id: str = Field(primary_key=True)
+    delivery_id: str = Field(foreign_key="webhook_delivery.id", index=True)
+    number: int
+    at: datetime = _time(null=False)
+    duration_ms: int | None = None
+    status_code: int | None = None
+    error: str | None = None
+    response: str | None = Field(default=None, sa_column=Column(Text))
+
+
+class ExpiryNotice(SQLModel, table=True):
+    """What webhooks were told of once: this thing, with this end, at this distance."""
+
+    __tablename__ = "expiry_notice"
+
+    key: str = Field(primary_key=True)
+    expires_at: datetime = _time(null=False, index=True)
 
 
 class AuditEvent(SQLModel, table=True):

@@ -1,8 +1,9 @@
 """One operation of the domain: who acts, when, in which transaction, under which correlation id.
 
 Every function that changes something takes an `Operation` first. `ring` gathers the jobs that it created, `spare` the uploads whose
-bytes nobody needs any more; whoever opened the transaction rings, and lets go, after the commit, never before. `links` and `ticket`
-are what a page or a download came with beside its actor; see `admission.py`.
+bytes nobody needs any more; whoever opened the transaction rings, and lets go, after the commit, never before. `happened` gathers
+what webhooks may want to hear of: it is written into the same transaction, just before its commit (`notices.announce`). `links` and
+`ticket` are what a page or a download came with beside its actor; see `admission.py`.
 """
 
 from dataclasses import dataclass, field
@@ -16,6 +17,15 @@ from pipeline.access import Actor, Right, require
 from pipeline.admission import LinkGrant, Ticket, Visitor
 
 
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One thing that happened, by the name of its audit event."""
+
+    name: str
+    subject: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Operation:
     """The frame of one change."""
@@ -26,6 +36,7 @@ class Operation:
     correlation_id: str = ""
     ring: list[str] = field(default_factory=list)
     spare: list[str] = field(default_factory=list)
+    happened: list[Happening] = field(default_factory=list)
     links: tuple[LinkGrant, ...] = ()
     ticket: Ticket | None = None
 
@@ -42,6 +53,7 @@ class Operation:
         self, action: str, subject: str, *, app: str | None = None, actor: Actor | None = None, **details: Any
     ) -> None:
         """Write an audit event into this transaction."""
+        self.happened.append(Happening(action, subject, details))
         audit.record(
             self.session,
             action=action,

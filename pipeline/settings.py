@@ -51,6 +51,7 @@ class Settings:
     retry_base_seconds: float = 5.0
     inspect_wall_seconds: float = 60.0
     auth_failures_per_minute: int = 30
+    webhook_allow_networks: tuple[str, ...] = ()
     failpoints: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -239,6 +240,12 @@ KEYS: Final = (
         _whole(1, 100000),
         None,
         "wrong tokens from one address before it has to wait",
+    ),
+    Key(
+        "webhook_allow_networks",
+        _networks,
+        None,
+        "networks that are not public and that webhooks may reach all the same",
     ),
 )
 _BY_NAME: Final = {key.name: key for key in KEYS}

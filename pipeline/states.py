@@ -13,6 +13,9 @@ A move is compare-and-set: `UPDATE … WHERE state = old`, and exactly one row m
                  ↑─────────┘ (a retry, a lost lease)
                  ↑── failed | errored (a person's re-run)
                a policy job that succeeded fails after all when the publishing transaction finds that the world has changed
+    delivery   queued → running → delivered | failed (given up)
+                 ↑─────────┘ (a retry)
+                 ↑── delivered | failed (a person's redelivery)
 """
 
 from enum import StrEnum
@@ -71,6 +74,15 @@ class UploadStatus(StrEnum):
     CONSUMED = "consumed"
 
 
+class DeliveryStatus(StrEnum):
+    """Where the delivery of a webhook's message stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
 RELEASE_MOVES: Final = {
     ReleaseStatus.DRAFT: {ReleaseStatus.VALIDATING},
     ReleaseStatus.VALIDATING: {ReleaseStatus.PUBLISHED, ReleaseStatus.REJECTED},
@@ -92,10 +104,17 @@ JOB_MOVES: Final = {
     JobStatus.ERRORED: {JobStatus.QUEUED},
     JobStatus.SUCCEEDED: {JobStatus.FAILED},
 }
+DELIVERY_MOVES: Final = {
+    DeliveryStatus.QUEUED: {DeliveryStatus.RUNNING, DeliveryStatus.QUEUED, DeliveryStatus.FAILED},
+    DeliveryStatus.RUNNING: {DeliveryStatus.DELIVERED, DeliveryStatus.FAILED, DeliveryStatus.QUEUED},
+    DeliveryStatus.DELIVERED: {DeliveryStatus.QUEUED},
+    DeliveryStatus.FAILED: {DeliveryStatus.QUEUED},
+}
 _MOVES: Final[dict[type[StrEnum], Any]] = {
     ReleaseStatus: RELEASE_MOVES,
     ArtifactStatus: ARTIFACT_MOVES,
     JobStatus: JOB_MOVES,
+    DeliveryStatus: DELIVERY_MOVES,
 }
 
 

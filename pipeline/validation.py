@@ -20,16 +20,17 @@ from typing import Any, Final
 
 from sqlmodel import Session, select
 
-from pipeline import jobs, judging, policy, release
+from pipeline import jobs, judging, notices, policy, release
 from pipeline.access import SYSTEM
 from pipeline.database import Database
+from pipeline.documents import Documents
 from pipeline.failpoints import FailPoints
 from pipeline.formats.declared import Declared
 from pipeline.formats.facts import Finding, Rule, Severity, Verdict
 from pipeline.inspection import Inspector
 from pipeline.jobs import Claim
 from pipeline.models import Artifact, Blob, Icon, InspectorCrash, Release
-from pipeline.operation import Operation
+from pipeline.operation import Happening, Operation
 from pipeline.quarantine import Quarantine
 from pipeline.settings import MIB, Settings
 from pipeline.states import ArtifactStatus, JobStatus, Step, move
@@ -109,6 +110,7 @@ class Validation:
         self._settings = settings
         self._clock = clock
         self._failpoints = failpoints
+        self._documents = Documents(settings.base_url)
         self._steps = {
             Step.HASH: self._hash,
             Step.INSPECT: self._inspect,
@@ -137,7 +139,9 @@ class Validation:
             operation = self._operation(session, claim)
             if jobs.finish(session, claim, JobStatus.ERRORED, now=operation.now, error=error) is None:
                 raise Fenced
+            self._ended_badly(operation, claim)
             release.advance(operation, claim.release_id)
+            notices.announce(operation, self._documents)
         return operation.ring
 
     def try_again(self, claim: Claim, error: str) -> list[str]:
@@ -148,7 +152,9 @@ class Validation:
             if status is None:
                 raise Fenced
             if status is JobStatus.ERRORED:
+                self._ended_badly(operation, claim)
                 release.advance(operation, claim.release_id)
+            notices.announce(operation, self._documents)
         return operation.ring
 
     def _finish(self, claim: Claim, outcome: Outcome) -> list[str]:
@@ -161,6 +167,8 @@ class Validation:
                 raise Fenced
             artifact = session.get_one(Artifact, claim.artifact_id)
             outcome.effect(operation, artifact)
+            if outcome.status is JobStatus.FAILED:
+                self._ended_badly(operation, claim)
             following = _NEXT.get(claim.step)
             if outcome.status is JobStatus.SUCCEEDED and following is not None:
                 job = jobs.create(
@@ -169,8 +177,12 @@ class Validation:
                 operation.ring.append(job.id)
             session.flush()
             release.advance(operation, claim.release_id)
+            notices.announce(operation, self._documents)
             self._failpoints.hit(f"{claim.step.value}.commit")
         return operation.ring
+
+    def _ended_badly(self, operation: Operation, claim: Claim) -> None:
+        operation.happened.append(Happening("validation.failed", claim.job_id))
 
     def _operation(self, session: Session, claim: Claim) -> Operation:
         return Operation(session, SYSTEM, self._clock(), claim.correlation_id)

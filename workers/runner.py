@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from pipeline import jobs
+from pipeline import jobs, webhook_signing
 from pipeline.database import open_database
 from pipeline.failpoints import FailPoints
 from pipeline.formats.declared import Declared
@@ -27,6 +27,8 @@ from pipeline.store.layout import Layout
 from pipeline.store.local import LocalBlobStore
 from pipeline.validation import Validation
 from pipeline.values import new_id, utc_now
+from workers.deliver import Deliverer
+from workers.post import TOTAL_SECONDS, Poster
 from workers.queue import open_bell
 from workers.sandbox import Sandbox
 from workers.schedule import Schedule
@@ -69,13 +71,24 @@ def run_worker(settings: Settings, *, concurrency: int) -> None:
             ring=bell.ring,
             **common,
         )
+        deliverer = Deliverer(
+            layout=layout,
+            key=webhook_signing.load_or_create(layout),
+            poster=Poster(allow_networks=settings.webhook_allow_networks),
+            failpoints=failpoints,
+            worker_id=worker_id,
+            **common,
+        )
         _register(database, worker_id, concurrency)
         _log.info("worker_started", worker_id=worker_id, concurrency=concurrency)
         duties = threading.Thread(target=schedule.run, args=(stop,), name="schedule", daemon=True)
         duties.start()
+        senders = deliverer.start(stop)
         bell.listen(tasks.run, concurrency=concurrency, stop=stop)
         tasks.give_back()
         duties.join(timeout=settings.sweep_seconds + 5)
+        for sender in senders:
+            sender.join(timeout=TOTAL_SECONDS)
         with database.write() as session:
             jobs.retire(session, worker_id, utc_now())
     bell.close()

@@ -14,11 +14,12 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from pipeline import approval, jobs, release, removal
+from pipeline import approval, jobs, notices, release, removal
 from pipeline.access import SYSTEM
 from pipeline.database import Database
+from pipeline.documents import Documents
 from pipeline.garbage import Collector
-from pipeline.operation import Operation
+from pipeline.operation import Happening, Operation
 from pipeline.quarantine import Quarantine
 from pipeline.settings import Settings
 from pipeline.store.layout import Layout
@@ -89,7 +90,9 @@ class Schedule:
             swept = jobs.sweep(session, now=now, settings=self._settings, dead_workers=dead)
             for job in swept.errored:
                 operation.correlation_id = job.correlation_id
+                operation.happened.append(Happening("validation.failed", job.id))
                 release.advance(operation, job.release_id)
+                notices.announce(operation, Documents(self._settings.base_url))
             for worker_id in dead:
                 jobs.retire(session, worker_id, now)
         for worker_id in dead:

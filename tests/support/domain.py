@@ -25,9 +25,10 @@ from typing import Any
 
 from sqlmodel import select
 
-from pipeline import apps, draft, jobs, release, tokens
+from pipeline import apps, draft, jobs, notices, release, tokens
 from pipeline.access import SYSTEM, Actor, Role, actor_of
 from pipeline.database import Database, open_database
+from pipeline.documents import Documents
 from pipeline.failpoints import FailPoints
 from pipeline.formats.declared import Declared
 from pipeline.formats.facts import Report, Rule, Severity
@@ -126,6 +127,7 @@ class Domain:
         with self.database.write() as session:
             operation = Operation(session, actor, self.clock())
             yield operation
+            notices.announce(operation, Documents(self.settings.base_url))
         for upload_id in operation.spare:
             self.quarantine.drop_files(upload_id)
 
