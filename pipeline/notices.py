@@ -39,6 +39,26 @@ FINDINGS_MAX: Final = 20  # of a failed validation; the rest is behind its link
 #: `expiry.near` is sent once at each of these distances, in days.
 EXPIRY_DAYS: Final = (30, 7, 1)
 
+#: What a message says of a release. The notes are not among it: they may be as long as a book.
+_RELEASE_KEYS: Final = (
+    "id",
+    "version",
+    "build",
+    "status",
+    "source",
+    "channel",
+    "created_at",
+    "submitted_at",
+    "published_at",
+    "revoked_at",
+    "revoke_reason",
+    "url",
+    "manifest_url",
+    "signature_url",
+    "install_url",
+    "failure",
+)
+
 Data = tuple[App, dict[str, Any]]
 
 
@@ -143,11 +163,8 @@ _TELLERS: Final[dict[str, Callable[[Operation, Documents, Happening], Data]]] = 
 
 
 def _release(documents: Documents, app: App, row: Release) -> dict[str, Any]:
-    """Without the notes, which may be as long as a book, and what only the server's own answers need."""
     whole = documents.release_summary(app, row)
-    return {
-        key: value for key, value in whole.items() if key not in {"schema", "app", "notes", "channel_result"}
-    }
+    return {key: whole[key] for key in _RELEASE_KEYS}
 
 
 def _artifact(documents: Documents, row: Artifact) -> dict[str, Any]:

@@ -11,14 +11,14 @@ copies hold none. A backup has the key beside them.
 import base64
 import hashlib
 import hmac
-import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from pipeline.store.layout import Layout, sync_directory
+from pipeline.key_file import make_once
+from pipeline.store.layout import Layout
 
 _FILE: Final = "webhooks.key"
 _KEY_BYTES: Final = 32
@@ -59,20 +59,11 @@ def load_or_create(layout: Layout) -> WebhookKey:
     """The key under `keys/`, made once. Processes that start together end up with the same one."""
     path = layout.keys / _FILE
     if not path.exists():
-        spare = path.with_name(f".{_FILE}.{secrets.token_hex(8)}")
-        fd = os.open(spare, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(secrets.token_bytes(_KEY_BYTES))
-                file.flush()
-                os.fsync(fd)
-            os.link(spare, path)
-        except FileExistsError:
-            pass  # another process was first; its key counts
-        finally:
-            spare.unlink()
-        sync_directory(layout.keys)
-    raw = path.read_bytes()
+        make_once(path, secrets.token_bytes(_KEY_BYTES).hex() + "\n")
+    try:
+        raw = bytes.fromhex(path.read_text("ascii"))
+    except ValueError:
+        raw = b""
     if len(raw) != _KEY_BYTES:
         raise RuntimeError(f"keys/{_FILE} is damaged; restore it from a backup")
     return WebhookKey(raw)
