@@ -17,7 +17,7 @@ from pipeline.access import Actor, Right, Role
 from pipeline.audit import canonical
 from pipeline.errors import Conflict, Invalid, NotFound
 from pipeline.models import App, Artifact, Job, Release, Token
-from pipeline.operation import Operation
+from pipeline.operation import Happening, Operation
 from pipeline.states import ArtifactStatus, JobStatus, ReleaseStatus, Step, move
 from pipeline.values import parse_channel, rfc3339
 
@@ -174,6 +174,7 @@ def advance(operation: Operation, release_id: str) -> None:
     refused = judging.at_publication(operation, app, release, artifacts) if stored else {}
     for artifact_id, findings in refused.items():
         jobs.overrule(session, by_artifact[artifact_id][Step.POLICY], findings)
+        operation.happened.append(Happening("validation.failed", by_artifact[artifact_id][Step.POLICY].id))
     if stored and not refused:
         _publish(operation, app, release, artifacts)
     else:

@@ -28,7 +28,7 @@ EXPECTED = {
     "release-manager": {
         Right.APP_READ, Right.RELEASE_READ, Right.RELEASE_PUBLISH, Right.RELEASE_RERUN, Right.RELEASE_REVOKE,
         Right.CHANNEL_PROMOTE, Right.CHANNEL_DELETE, Right.CHANNEL_APPROVE, Right.DOWNLOAD, Right.AUDIT_READ, Right.QUEUE_READ,
-        Right.RELEASE_KEEP, Right.WEBHOOK_MANAGE,
+        Right.RELEASE_KEEP, Right.LINK_MANAGE, Right.WEBHOOK_MANAGE,
     },
     "ci": {Right.APP_READ, Right.RELEASE_READ, Right.RELEASE_PUBLISH, Right.CHANNEL_PROMOTE, Right.DOWNLOAD},
     "tester": {Right.APP_READ, Right.DOWNLOAD},
