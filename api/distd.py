@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from pipeline import tokens
+from pipeline import people, tokens
 from pipeline.access import SYSTEM, Role
 from pipeline.database import Database, open_database
 from pipeline.errors import BadSettings, DomainError
@@ -120,6 +120,28 @@ def init(as_json: Json = False) -> None:
         typer.echo(
             f"data directory  {settings.data_dir}\nIt was set up before. Lost all tokens? distd token create --role admin --name NAME"
         )
+
+
+@app.command(name="sign-in-link")
+def sign_in_link(
+    name: Annotated[str, typer.Option(help="Who will use it.")],
+    role: Annotated[str, typer.Option(help="admin, release-manager or tester.")] = "admin",
+    app_slugs: Annotated[
+        list[str] | None, typer.Option("--app", help="Only this app. May be given again.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print a link that signs a person in to the console once, within 15 minutes."""
+    settings = _settings()
+    database = _ready(settings)
+    with database.write() as session:
+        code = people.one_time_code(
+            Operation(session, SYSTEM, utc_now()), name=name, role=role, apps=app_slugs or []
+        )
+    url = f"{settings.base_url}/login/once/{code}"
+    typer.echo(
+        json.dumps({"url": url, "expires_in": int(people.CODE_LIFE.total_seconds())}) if as_json else url
+    )
 
 
 @app.command(name="migrate")

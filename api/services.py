@@ -8,7 +8,6 @@ with the cookie of a browser's session, with those of links that were opened, or
 none of which the JSON API ever believes. This is the one place where a request becomes a visitor; see `pipeline/admission.py`.
 """
 
-import hashlib
 import threading
 import time
 from collections import OrderedDict, deque
@@ -20,15 +19,16 @@ from typing import Any, Final
 from litestar import Request
 from sqlmodel import Session
 
+from api.doctor import Check, examine
 from api.errors import TooManyFailures
-from pipeline import links, notices
+from pipeline import links, notices, people, sessions
 from pipeline.access import ANONYMOUS, Actor, actor_of, authenticate, is_live, needs_touch
 from pipeline.admission import Admission, LinkGrant
 from pipeline.database import Database
 from pipeline.documents import Documents
 from pipeline.downloads import DownloadLog
 from pipeline.errors import TicketRefused, Unauthorized
-from pipeline.models import Artifact, BrowserSession, Token
+from pipeline.models import Artifact, Person, Token
 from pipeline.operation import Operation
 from pipeline.quarantine import Quarantine
 from pipeline.settings import Settings
@@ -40,7 +40,6 @@ from pipeline.values import Clock
 from pipeline.webhook_signing import WebhookKey
 
 AnyRequest = Request[Any, Any, Any]
-COOKIE: Final = "distd_session"
 LINK_COOKIE: Final = "distd_link_"  # and the link's id: one cookie for each link that the browser opened
 _LINKS_MAX: Final = 20
 _WINDOW_SECONDS: Final = 60.0
@@ -108,17 +107,19 @@ class Services:
                 operation.ticket = self.tickets.read(text)
                 operation.actor, operation.links = self._holder(session, operation.ticket.holder)
             else:
-                operation.actor = self._actor(session, request, cookie=cookie)
+                self._enter(operation, request, cookie=cookie)
                 operation.links = self._links(session, request) if cookie else ()
             yield operation
 
     @contextmanager
-    def writing(self, request: AnyRequest) -> Iterator[Operation]:
-        """One transaction, with what webhooks are told of it; after its commit the new jobs are rung for."""
+    def writing(self, request: AnyRequest, *, cookie: bool = False) -> Iterator[Operation]:
+        """One transaction, with what webhooks are told of it; after its commit the new jobs are rung for.
+
+        With `cookie` the caller checks that the form belongs to the session (`ui/frame.py`).
+        """
         with self.database.write() as session:
-            operation = Operation(
-                session, self._actor(session, request, cookie=False), self.clock(), correlation_id(request)
-            )
+            operation = Operation(session, ANONYMOUS, self.clock(), correlation_id(request))
+            self._enter(operation, request, cookie=cookie)
             yield operation
             notices.announce(operation, self.documents)
         for job_id in operation.ring:
@@ -129,16 +130,25 @@ class Services:
     def actor(self, request: AnyRequest) -> Actor:
         """Who acts, for handlers that open their transactions themselves."""
         with self.database.read() as session:
-            return self._actor(session, request, cookie=False)
+            operation = Operation(session, ANONYMOUS, self.clock())
+            self._enter(operation, request, cookie=False)
+            return operation.actor
 
-    def _actor(self, session: Session, request: AnyRequest, *, cookie: bool) -> Actor:
+    def _enter(self, operation: Operation, request: AnyRequest, *, cookie: bool) -> None:
+        """Find out who acts: a token in the header, else with `cookie` whoever the browser's session stands for."""
         header = request.headers.get("authorization")
         if header is not None:
-            return actor_of(self._from_header(session, request, header))
-        if cookie and (value := request.cookies.get(COOKIE)):
-            token = self.session_token(session, value)
-            return ANONYMOUS if token is None else actor_of(token)
-        return ANONYMOUS
+            operation.actor = actor_of(self._from_header(operation.session, request, header))
+        elif cookie and (value := request.cookies.get(self.cookie)):
+            seat = sessions.find(operation.session, value, operation.now)
+            if seat is not None:
+                operation.actor, operation.session_id = seat.actor, seat.session_id
+                operation.renewal_due = seat.needs_renewal
+
+    @property
+    def cookie(self) -> str:
+        """The name of the session's cookie."""
+        return sessions.cookie_name(secure=self.settings.base_url.startswith("https://"))
 
     def _links(self, session: Session, request: AnyRequest) -> tuple[LinkGrant, ...]:
         """The links that this browser opened."""
@@ -154,6 +164,10 @@ class Services:
             link_id, _, opening = holder.partition("~")
             opened = links.grant(session, link_id, opening)
             return ANONYMOUS, () if opened is None else (opened,)
+        if holder.startswith("per_"):
+            person = session.get(Person, holder)
+            if person is not None and person.disabled_at is None:
+                return people.actor_of(person), ()
         token = session.get(Token, holder)
         if token is None or not is_live(token, self.clock()):
             raise TicketRefused(
@@ -161,6 +175,10 @@ class Services:
                 remedy="Sign in again and open the install page.",
             )
         return actor_of(token), ()
+
+    def examine(self) -> list[Check]:
+        """What `distd doctor` says of this installation, for the settings page."""
+        return examine(self.settings)
 
     def ticketed(self, operation: Operation, admission: Admission, artifact: Artifact) -> TicketedUrls:
         """The addresses of an artifact for a program of the visitor that sends no cookies, like the installer of iOS."""
@@ -186,15 +204,6 @@ class Services:
             raise
         self._touch(token)
         return token
-
-    def session_token(self, session: Session, cookie: str) -> Token | None:
-        """The token behind a browser's session, if both still live."""
-        row = session.get(BrowserSession, hashlib.sha256(cookie.encode()).hexdigest())
-        now = self.clock()
-        if row is None or row.expires_at <= now:
-            return None
-        token = session.get(Token, row.token_id)
-        return token if token is not None and is_live(token, now) else None
 
     def _touch(self, token: Token) -> None:
         """Write `last_used_at`, at most once a minute, after the request's own transaction: `flush_touched` does it."""

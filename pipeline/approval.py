@@ -116,6 +116,21 @@ def of_app(
     return list(operation.session.exec(query.order_by(col(ChannelRequest.id).desc()).limit(limit)).all())
 
 
+def pending(operation: Operation, *, limit: int = 20) -> list[tuple[App, ChannelRequest, Release]]:
+    """What waits for a second person in the apps that the actor sees, the newest first."""
+    query = (
+        select(App, ChannelRequest, Release)
+        .join(ChannelRequest, col(ChannelRequest.app_id) == App.id)
+        .join(Release, col(Release.id) == ChannelRequest.release_id)
+        .where(ChannelRequest.status == "pending", ChannelRequest.expires_at > operation.now)
+        .order_by(col(ChannelRequest.id).desc())
+        .limit(limit)
+    )
+    if operation.actor.apps:
+        query = query.where(col(App.slug).in_(operation.actor.apps))
+    return [(app, request, release) for app, request, release in operation.session.exec(query).all()]
+
+
 def may_decide(operation: Operation, app: App, request: ChannelRequest) -> None:
     """Raises `Forbidden` for who asked, their own tokens, and those without the right; `Conflict` when it is decided already."""
     actor = operation.actor

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sqlmodel import col, select
+from sqlmodel import col, or_, select
 
 from pipeline.access import Right
 from pipeline.errors import Conflict, Invalid, NotFound
@@ -80,10 +80,17 @@ def change(operation: Operation, slug: str, **changes: Any) -> App:
     return app
 
 
-def visible(operation: Operation, *, after: str = "", limit: int = 50) -> list[App]:
-    """The apps that the actor sees, by slug."""
+def visible(operation: Operation, *, containing: str = "", after: str = "", limit: int = 50) -> list[App]:
+    """The apps that the actor sees, by slug; with `containing` those whose slug or name has it."""
     operation.require(Right.APP_READ)
     query = select(App).where(App.slug > after).order_by(col(App.slug)).limit(limit)
+    if containing:
+        query = query.where(
+            or_(
+                col(App.slug).icontains(containing, autoescape=True),
+                col(App.name).icontains(containing, autoescape=True),
+            )
+        )
     if operation.actor.apps:
         query = query.where(col(App.slug).in_(operation.actor.apps))
     return list(operation.session.exec(query).all())

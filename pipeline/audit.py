@@ -100,17 +100,25 @@ def events(
     app: str | None = None,
     actor: str | None = None,
     action: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
     after: int | None = None,
     ascending: bool = False,
     limit: int = 50,
 ) -> list[AuditEvent]:
-    """Events that match, newest first (or oldest first), behind event `after`. `scope` limits them to some apps."""
+    """Events that match, newest first (or oldest first), behind event `after`. `scope` limits them to some apps, `since` and
+    `until` (not included) to some time.
+    """
     query = select(AuditEvent)
     if scope:
         query = query.where(col(AuditEvent.app).in_(scope))
     for column, value in ((AuditEvent.app, app), (AuditEvent.actor_id, actor), (AuditEvent.action, action)):
         if value is not None:
             query = query.where(col(column) == value)
+    if since is not None:
+        query = query.where(AuditEvent.at >= since)
+    if until is not None:
+        query = query.where(AuditEvent.at < until)
     seq = col(AuditEvent.seq)
     if after is not None:
         query = query.where(seq > after if ascending else seq < after)

@@ -340,6 +340,18 @@ def withdraw(operation: Operation, app: App, release: Release) -> list[str]:
     return touched
 
 
+def withdrawals(operation: Operation, release: Release) -> list[tuple[Channel, Release | None]]:
+    """What a revocation of the release would do: each channel that points to it, and what it would fall back to."""
+    found = operation.session.exec(
+        select(Channel).where(Channel.release_id == release.id).order_by(col(Channel.name))
+    ).all()
+    fallbacks = [_before(operation, channel, missing_ok=True) for channel in found]
+    return [
+        (channel, operation.session.get(Release, fallback) if fallback else None)
+        for channel, fallback in zip(found, fallbacks, strict=True)
+    ]
+
+
 def withdrawn_from(operation: Operation, channel: Channel) -> Release | None:
     """The release whose revocation moved the channel last: a page can say why it offers something else now, or nothing."""
     newest = next(iter(history(operation, channel, limit=1)), None)

@@ -399,15 +399,50 @@ class Token(SQLModel, table=True):
     last_used_at: datetime | None = _time()
 
 
+class Person(SQLModel, table=True):
+    """Somebody who signs in without a token: known by an issuer and what the issuer calls them."""
+
+    __table_args__ = (UniqueConstraint("issuer", "subject", name="person_identity"),)
+
+    id: str = Field(primary_key=True)
+    issuer: str
+    subject: str
+    name: str
+    email: str | None = None
+    role: str
+    apps: list[str] = _json(null=False)
+    created_at: datetime = _time(null=False)
+    disabled_at: datetime | None = _time()
+
+
+class SignInCode(SQLModel, table=True):
+    """A code that signs a person in once; stored as a digest only."""
+
+    __tablename__ = "sign_in_code"
+
+    code_sha256: str = Field(primary_key=True)
+    person_id: str = Field(foreign_key="person.id")
+    expires_at: datetime = _time(null=False)
+    used_at: datetime | None = _time()
+
+
 class BrowserSession(SQLModel, table=True):
-    """A person's sign-in with a token; the cookie's value is stored as a digest only."""
+    """A sign-in of a browser, for a token or a person; the cookie's value is stored as a digest only."""
 
     __tablename__ = "browser_session"
+    __table_args__ = (
+        CheckConstraint("(token_id IS NULL) <> (person_id IS NULL)", name="browser_session_owner"),
+    )
 
     id_sha256: str = Field(primary_key=True)
-    token_id: str = Field(foreign_key="token.id", index=True)
+    id: str = Field(unique=True)
+    token_id: str | None = Field(default=None, foreign_key="token.id", index=True)
+    person_id: str | None = Field(default=None, foreign_key="person.id", index=True)
+    agent: str = ""
     created_at: datetime = _time(null=False)
     expires_at: datetime = _time(null=False)
+    seen_at: datetime = _time(null=False)
+    previous_sha256: str | None = Field(default=None, index=True)
 
 
 class Link(SQLModel, table=True):

@@ -39,6 +39,8 @@ class Operation:
     happened: list[Happening] = field(default_factory=list)
     links: tuple[LinkGrant, ...] = ()
     ticket: Ticket | None = None
+    session_id: str | None = None  # the browser's session, where one spoke
+    renewal_due: bool = False  # its cookie is to be exchanged
 
     @property
     def visitor(self) -> Visitor:

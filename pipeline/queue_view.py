@@ -1,43 +1,47 @@
 """The queue as people look at it: jobs, counts, workers. Reads only."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import and_, case, func, literal, or_
 from sqlmodel import col, select
 
 from pipeline import jobs as job_rows
 from pipeline.errors import Invalid
-from pipeline.models import App, Job, Release, Worker
+from pipeline.models import App, Artifact, Job, Release, Worker
 from pipeline.operation import Operation
-from pipeline.states import JobStatus
+from pipeline.states import JobStatus, ReleaseStatus
 from pipeline.store.layout import Layout
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
-    """A job with the release that it belongs to."""
+    """A job with the release and the file that it belongs to."""
 
     job: Job
     app: str
     version: str
+    filename: str | None
 
 
 _RANK = case((col(Job.status) == JobStatus.RUNNING, 0), (col(Job.status) == JobStatus.QUEUED, 1), else_=2)
 
 
 def jobs(
-    operation: Operation, *, status: str | None, app: str | None, after: str | None, limit: int
+    operation: Operation,
+    *,
+    status: str | None,
+    app: str | None,
+    after: str | None,
+    limit: int,
+    worker: str | None = None,
 ) -> list[QueuedJob]:
     """Running, then waiting, then ended; within these the newest first. `after` is `cursor` of the last row of the page before."""
-    query = (
-        select(Job, App.slug, Release.version)
-        .join(Release, col(Release.id) == Job.release_id)
-        .join(App, col(App.id) == Release.app_id)
-    )
-    if operation.actor.apps:
-        query = query.where(col(App.slug).in_(operation.actor.apps))
+    query = _query(operation)
     if app is not None:
         query = query.where(App.slug == app)
+    if worker is not None:
+        query = query.where(Job.worker_id == worker)
     if status is not None:
         if status not in set(JobStatus):
             raise Invalid(
@@ -58,6 +62,43 @@ def jobs(
         query = query.where(or_(place < _RANK, and_(place == _RANK, col(Job.id) < job_id)))
     rows = operation.session.exec(query.order_by(_RANK, col(Job.id).desc()).limit(limit)).all()
     return [QueuedJob(*row) for row in rows]
+
+
+def running(operation: Operation) -> dict[str, list[QueuedJob]]:
+    """What each worker does now, by the worker's id."""
+    found: dict[str, list[QueuedJob]] = {}
+    for row in operation.session.exec(_query(operation).where(Job.status == JobStatus.RUNNING)).all():
+        queued = QueuedJob(*row)
+        found.setdefault(queued.job.worker_id or "", []).append(queued)
+    return found
+
+
+def errored_releases(operation: Operation, *, limit: int) -> list[str]:
+    """Rejected releases in which a job ended by our fault, the newest first."""
+    query = (
+        select(Release.id)
+        .join(Job, col(Job.release_id) == Release.id)
+        .join(App, col(App.id) == Release.app_id)
+        .where(Job.status == JobStatus.ERRORED, Release.status == ReleaseStatus.REJECTED)
+        .distinct()
+        .order_by(col(Release.id).desc())
+        .limit(limit)
+    )
+    if operation.actor.apps:
+        query = query.where(col(App.slug).in_(operation.actor.apps))
+    return list(operation.session.exec(query).all())
+
+
+def _query(operation: Operation) -> Any:
+    query = (
+        select(Job, App.slug, Release.version, Artifact.filename)
+        .join(Release, col(Release.id) == Job.release_id)
+        .join(App, col(App.id) == Release.app_id)
+        .join(Artifact, col(Artifact.id) == Job.artifact_id)
+    )
+    if operation.actor.apps:
+        query = query.where(col(App.slug).in_(operation.actor.apps))
+    return query
 
 
 def cursor(row: QueuedJob) -> str:

@@ -16,7 +16,7 @@ from pipeline import channel, jobs, judging
 from pipeline.access import Actor, Right, Role
 from pipeline.audit import canonical
 from pipeline.errors import Conflict, Invalid, NotFound
-from pipeline.models import App, Artifact, Job, Release, Token
+from pipeline.models import App, Artifact, Icon, Job, Release, Token
 from pipeline.operation import Happening, Operation
 from pipeline.states import ArtifactStatus, JobStatus, ReleaseStatus, Step, move
 from pipeline.values import parse_channel, rfc3339
@@ -62,6 +62,16 @@ def artifacts_of(operation: Operation, release: Release) -> list[Artifact]:
     )
 
 
+def with_icons(operation: Operation, release: Release) -> set[str]:
+    """The artifacts of a release that have an icon."""
+    query = (
+        select(Icon.artifact_id)
+        .join(Artifact, col(Artifact.id) == Icon.artifact_id)
+        .where(Artifact.release_id == release.id)
+    )
+    return set(operation.session.exec(query).all())
+
+
 def jobs_of(operation: Operation, release: Release) -> list[Job]:
     """The jobs of a release: by artifact, in the order of the steps."""
     order = {step: number for number, step in enumerate(Step)}
@@ -75,10 +85,11 @@ def of_app(
     *,
     status: str | None = None,
     version: str | None = None,
+    starting: str | None = None,
     before: str | None = None,
     limit: int = 50,
 ) -> list[Release]:
-    """Releases of an app, newest first; those without the right to see more get published ones."""
+    """Releases of an app, newest first, of a version or of those `starting` so; those without the right to see more get published ones."""
     query = select(Release).where(Release.app_id == app.id)
     if not operation.actor.may(Right.RELEASE_READ, app=app.slug):
         query = query.where(Release.status == ReleaseStatus.PUBLISHED)
@@ -92,6 +103,8 @@ def of_app(
         query = query.where(Release.status == ReleaseStatus(status))
     if version is not None:
         query = query.where(Release.version == version)
+    if starting:
+        query = query.where(col(Release.version).startswith(starting, autoescape=True))
     if before is not None:
         query = query.where(Release.id < before)
     return list(operation.session.exec(query.order_by(col(Release.id).desc()).limit(limit)).all())

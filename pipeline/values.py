@@ -56,7 +56,15 @@ def rfc3339(moment: datetime) -> str:
 
 def new_id(prefix: str) -> str:
     """`rel_` and 26 characters: 48 bits of milliseconds, then 80 random bits, in Crockford's base 32 (as ULID)."""
-    number = (int(time.time() * 1000) << 80) | secrets.randbits(80)
+    return _id(prefix, (int(time.time() * 1000) << 80) | secrets.randbits(80))
+
+
+def oldest_id(prefix: str, moment: datetime) -> str:
+    """What ids made from `moment` on are not less than."""
+    return _id(prefix, int(moment.timestamp() * 1000) << 80)
+
+
+def _id(prefix: str, number: int) -> str:
     return prefix + "_" + "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 

@@ -1,67 +1,60 @@
-"""The release console: overview, an app with its releases and channels, a release with its validations."""
+"""The release console's first page, and the stream by which pages follow what changes."""
 
+import shutil
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from litestar import Response, get
+from litestar.response import ServerSentEvent, ServerSentEventMessage
 
-from pipeline import apps, channel, queue_view, release
+from pipeline import approval, overview, queue_view
 from pipeline.access import Right
-from pipeline.errors import NotFound
+from pipeline.errors import Unauthorized
 from ui.frame import AnyRequest, PageFrame
 
 
 def routes(frame: PageFrame) -> list[Any]:
     """The handlers."""
 
-    @get("/", sync_to_thread=True, tags=["pages"])
-    def overview(request: AnyRequest) -> Response[bytes]:
+    @get("/", sync_to_thread=True)
+    def overview_page(request: AnyRequest) -> Response[bytes]:
         with frame.looking(request) as operation:
             operation.require(Right.APP_READ)
-            mine = apps.visible(operation, limit=200)
-            cards = [
-                (app, channel.of_app(operation, app), release.of_app(operation, app, limit=5)) for app in mine
-            ]
-            jobs, workers = [], []
-            if operation.actor.may(Right.QUEUE_READ):
-                jobs = queue_view.jobs(operation, status=None, app=None, after=None, limit=20)
-                workers = queue_view.workers(operation, frame.services.layout)
-            names = {row.id: row for _, _, rows in cards for row in rows}
-            return frame.shown(
-                request, "overview.html", operation, cards=cards, jobs=jobs, workers=workers, names=names
-            )
-
-    @get("/apps/{slug:str}", sync_to_thread=True, tags=["pages"])
-    def app_page(request: AnyRequest, slug: str, cursor: str | None = None) -> Response[bytes]:
-        with frame.looking(request) as operation:
-            app = apps.find(operation, slug)
-            rows = release.of_app(operation, app, before=cursor, limit=51)
-            channels = channel.of_app(operation, app)
-            on = {row.release_id: row.name for row in channels}
-            more = rows[49].id if len(rows) > 50 else None
+            manages = operation.actor.may(Right.QUEUE_READ)
+            inside = operation.actor.may(Right.RELEASE_READ)
             return frame.shown(
                 request,
-                "app.html",
+                "overview.html",
                 operation,
-                app=app,
-                releases=rows[:50],
-                channels=channels,
-                on=on,
-                more=more,
+                validating=overview.validating(operation) if inside else [],
+                waiting=overview.waiting(operation) if inside else [],
+                requests=approval.pending(operation) if inside else [],
+                recent=overview.recent(operation),
+                matrix=overview.matrix(operation),
+                days=overview.days(operation),
+                workers=queue_view.workers(operation, frame.services.layout) if manages else [],
+                disk=shutil.disk_usage(frame.services.settings.data_dir),
             )
 
-    @get("/apps/{slug:str}/releases/{release_id:str}", sync_to_thread=True, tags=["pages"])
-    def release_page(request: AnyRequest, slug: str, release_id: str) -> Response[bytes]:
-        with frame.looking(request) as operation:
-            app, row = release.find(operation, release_id)
-            if app.slug != slug:
-                raise NotFound(
-                    "There is no such release in this app.", remedy="Follow a link from the app's page."
-                )
-            artifacts = release.artifacts_of(operation, row)
-            inside = operation.actor.may(Right.RELEASE_READ, app=slug)
-            jobs = release.jobs_of(operation, row) if inside else []
-            return frame.shown(
-                request, "release.html", operation, app=app, release=row, artifacts=artifacts, jobs=jobs
-            )
+    @get("/changes")
+    async def changes_stream(request: AnyRequest, changes: Any) -> ServerSentEvent:
+        def signed_in() -> bool:
+            with frame.looking(request) as operation:
+                return operation.actor.role is not None
 
-    return frame.finished([overview, app_page, release_page])
+        if not signed_in():
+            raise Unauthorized("You are not signed in.", remedy="Sign in first.")
+
+        async def events() -> AsyncGenerator[ServerSentEventMessage, None]:
+            """That something changed, and nothing of what: a page asks for that itself, with its own rights."""
+            yield ServerSentEventMessage(event="hello", data="", retry=2000)
+            with changes.subscription() as subscription:
+                while True:
+                    if await subscription.wait():
+                        yield ServerSentEventMessage(event="changed", data="")
+                    else:
+                        yield ServerSentEventMessage(comment="still here")
+
+        return ServerSentEvent(events(), headers={"X-Accel-Buffering": "no"})
+
+    return frame.finished([overview_page, changes_stream])

@@ -1,14 +1,21 @@
 """What every page stands in: who looks, how a template becomes an answer, how a refusal is shown, and that a form comes from here.
 
-Left to others: what a page shows (`console.py`, `install.py`), signing in (`sign_in.py`).
+A form that changes something is taken only from a page of this origin, and only with the seal of the session that it was shown to:
+`changing` checks both before the first statement.
+
+Left to others: what a page shows (`console.py` and its neighbours, `install.py`), signing in (`sign_in.py`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
+from urllib.parse import urlencode
 
 from litestar import Request, Response
+from litestar.datastructures import Cookie
 
+from pipeline import sessions
+from pipeline.access import ANONYMOUS, Actor
 from pipeline.admission import Admission
 from pipeline.database import Database
 from pipeline.documents import Documents
@@ -19,11 +26,15 @@ from pipeline.settings import Settings
 from pipeline.store.layout import Layout
 from pipeline.tickets import Sealer, TicketedUrls
 from pipeline.values import Clock
-from ui.views import Pages
+from ui.catalogue import Catalogue
+from ui.views import Pages, local_path
 
-COOKIE: Final = "distd_session"
 LINK_COOKIE: Final = "distd_link_"  # and the link's id: one cookie for each link that the browser opened
+LANGUAGE_COOKIE: Final = "distd_language"
+SEAL_FIELD: Final = "seal"
+_SEAL: Final = "form"
 AnyRequest = Request[Any, Any, Any]
+Form = Mapping[str, Any]
 
 
 class PageServices(Protocol):
@@ -36,14 +47,22 @@ class PageServices(Protocol):
     @property
     def database(self) -> Database: ...
     @property
-    def clock(self) -> Clock: ...
-    @property
     def documents(self) -> Documents: ...
     @property
+    def clock(self) -> Clock: ...
+    @property
     def sealer(self) -> Sealer: ...
+    @property
+    def cookie(self) -> str: ...
 
     def reading(self, request: AnyRequest, *, cookie: bool = False) -> Any:
         """See `api.services`."""
+
+    def writing(self, request: AnyRequest, *, cookie: bool = False) -> Any:
+        """See `api.services`."""
+
+    def examine(self) -> Sequence[Any]:
+        """What `distd doctor` says: checks with a name, a level, a detail and a mend."""
 
     def ticketed(self, operation: Operation, admission: Admission, artifact: Artifact) -> TicketedUrls:
         """See `api.services`."""
@@ -54,7 +73,11 @@ class PageFrame:
 
     def __init__(self, services: PageServices) -> None:
         self.services = services
-        self.pages = Pages(services.settings.base_url)
+        self.catalogue = Catalogue()
+        self.pages = Pages(services.settings.base_url, self.catalogue)
+        self.secure = services.settings.base_url.startswith("https://")
+
+    # -- looking ----------------------------------------------------------------------------------
 
     @contextmanager
     def looking(self, request: AnyRequest) -> Iterator[Operation]:
@@ -66,15 +89,63 @@ class PageFrame:
         self, request: AnyRequest, template: str, operation: Operation, status: int = 200, **values: Any
     ) -> Response[bytes]:
         """A page."""
-        body = self.pages.render(template, actor=operation.actor, here=request.url.path, **values)
-        return Response(body.encode(), status_code=status, media_type="text/html; charset=utf-8")
+        answer = self._page(
+            request, template, operation.actor, session=operation.session_id, status=status, **values
+        )
+        if operation.renewal_due:
+            self._renew(request, answer)
+        return answer
 
-    def finished(self, handlers: Sequence[Any]) -> list[Any]:
-        """The handlers, with refusals shown as pages and left out of the API's description."""
-        for handler in handlers:
-            handler.exception_handlers = {DomainError: _page_error(self.pages)}
-            handler.include_in_schema = False
-        return list(handlers)
+    def _page(
+        self,
+        request: AnyRequest,
+        template: str,
+        actor: Actor,
+        *,
+        session: str | None = None,
+        status: int,
+        **values: Any,
+    ) -> Response[bytes]:
+        body = self.pages.render(
+            template,
+            actor=actor,
+            here=request.url.path,
+            language=self.language(request),
+            now=self.services.clock(),
+            seal=self.services.sealer.seal(_SEAL, session) if session else "",
+            **values,
+        )
+        answer = Response(body.encode(), status_code=status, media_type="text/html; charset=utf-8")
+        answer.set_header("Cache-Control", "no-store" if session else "no-cache")
+        answer.set_header("Vary", "Cookie, Accept-Language")
+        return answer
+
+    def language(self, request: AnyRequest) -> str:
+        """The visitor's language."""
+        return self.catalogue.choose(
+            request.cookies.get(LANGUAGE_COOKIE), request.headers.get("accept-language", "")
+        )
+
+    def say(self, request: AnyRequest, text: str, /, **places: Any) -> str:
+        """A text in the visitor's language, for a place outside of templates."""
+        return str(self.catalogue.translator(self.language(request))(text, **places))
+
+    # -- changing ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def changing(self, request: AnyRequest, form: Form) -> Iterator[Operation]:
+        """One transaction for what a form asks. Raises `Forbidden` for a form that no page of this session showed."""
+        self.same_origin(request)
+        with self.services.writing(request, cookie=True) as operation:
+            if operation.session_id is None:
+                raise Unauthorized("You are not signed in.", remedy="Sign in, and send the form again.")
+            if self.services.sealer.open(_SEAL, str(form.get(SEAL_FIELD, ""))) != (operation.session_id,):
+                raise Forbidden(
+                    "This form does not belong to your session.",
+                    remedy="Open the page again and send the form from there.",
+                    right="same-session",
+                )
+            yield operation
 
     def same_origin(self, request: AnyRequest) -> None:
         """Raises `Forbidden` for a form of another site: it must not sign anybody in or out, or change anything."""
@@ -89,16 +160,52 @@ class PageFrame:
                 right="same-origin",
             )
 
+    def done(self, target: str, *, said: str = "") -> Response[bytes]:
+        """After a form: go on at a page of ours, which shows what was said."""
+        path = local_path(target)
+        if said:
+            path += ("&" if "?" in path else "?") + urlencode({"said": said})
+        return Response(b"", status_code=303, headers={"Location": path})
 
-def _page_error(pages: Pages) -> Any:
-    """A refusal as a page; somebody who is not signed in is sent to the sign-in."""
+    # -- parts ------------------------------------------------------------------------------------
 
-    def handle(request: AnyRequest, error: DomainError) -> Response[bytes]:
+    def session_cookie(self, value: str) -> Cookie:
+        """The cookie of a session, or with an empty value its end."""
+        return Cookie(
+            key=self.services.cookie,
+            value=value,
+            httponly=True,
+            samesite="lax",
+            secure=self.secure,
+            path="/",
+            max_age=int(sessions.LIFE.total_seconds()) if value else 0,
+        )
+
+    def finished(self, handlers: Sequence[Any]) -> list[Any]:
+        """The handlers, with refusals shown as pages and left out of the API's description."""
+
+        def refused(request: AnyRequest, error: DomainError) -> Response[bytes]:
+            return self._refused(request, error)
+
+        for handler in handlers:  # Litestar copies what a handler holds, deeply; a function it leaves alone
+            handler.exception_handlers = {DomainError: refused}
+            handler.include_in_schema = False
+        return list(handlers)
+
+    def _refused(self, request: AnyRequest, error: DomainError) -> Response[bytes]:
+        """A refusal as a page; somebody who is not signed in is sent to the sign-in."""
         if isinstance(error, Unauthorized):
-            return Response(b"", status_code=303, headers={"Location": pages.login_url(request.url.path)})
+            here = request.url.path if request.method == "GET" else "/"
+            return Response(b"", status_code=303, headers={"Location": self.pages.login_url(here)})
         table = {Forbidden: 403, TicketRefused: 403, NotFound: 404, Withdrawn: 410}
         status = next((code for kind, code in table.items() if isinstance(error, kind)), 409)
-        body = pages.render("error.html", actor=None, here=request.url.path, problem=error, status=status)
-        return Response(body.encode(), status_code=status, media_type="text/html; charset=utf-8")
+        if isinstance(error, TicketRefused):  # nobody can be made out then
+            return self._page(request, "error.html", ANONYMOUS, status=status, problem=error, code=status)
+        with self.services.reading(request, cookie=True) as operation:
+            return self.shown(request, "error.html", operation, status=status, problem=error, code=status)
 
-    return handle
+    def _renew(self, request: AnyRequest, answer: Response[bytes]) -> None:
+        with self.services.database.write() as session:
+            value = sessions.renew(session, request.cookies[self.services.cookie], self.services.clock())
+        if value is not None:
+            answer.set_cookie(self.session_cookie(value))

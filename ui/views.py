@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.access import Actor, Right
 from pipeline.values import rfc3339
+from ui.catalogue import Catalogue
 
 _HERE: Final = Path(__file__).parent
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -57,8 +58,8 @@ def static_url(name: str) -> str:
 class Pages:
     """The templates of this server."""
 
-    def __init__(self, base_url: str) -> None:
-        self._base_url = base_url
+    def __init__(self, base_url: str, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
         self._environment = Environment(
             loader=FileSystemLoader(_HERE / "templates"),
             autoescape=True,
@@ -70,6 +71,9 @@ class Pages:
             "static": static_url,
             "platform_names": PLATFORM_NAMES,
             "base_url": base_url,
+            "languages": catalogue.languages,
+            "age": age,
+            "duration": duration,
         }
         self._environment.filters |= {
             "size": size_of,
@@ -81,10 +85,49 @@ class Pages:
         """Where to sign in, and come back."""
         return "/login" if path == "/" else f"/login?next_page={quote(local_path(path), safe='/')}"
 
-    def render(self, template: str, *, actor: Actor | None, here: str, **values: Any) -> str:
-        """One page."""
-        may = {right.name.lower(): actor is not None and actor.may(right) for right in Right}
-        return self._environment.get_template(template).render(actor=actor, may=may, here=here, **values)
+    def render(
+        self,
+        template: str,
+        *,
+        actor: Actor,
+        here: str,
+        language: str,
+        now: datetime,
+        seal: str,
+        **values: Any,
+    ) -> str:
+        """One page in one language. `may` says what the actor may do at all; what it may do to one app, a page passes itself."""
+        may = {right.name.lower(): actor.may(right) for right in Right}
+        return self._environment.get_template(template).render(
+            actor=actor,
+            may=may,
+            here=here,
+            language=language,
+            now=now,
+            seal=seal,
+            _=self._catalogue.translator(language),
+            **values,
+        )
+
+
+def age(moment: datetime, now: datetime) -> tuple[str, int]:
+    """How long ago, or until when: the unit (`s`, `min`, `h`, `d`) and the number of them."""
+    seconds = abs((now - moment).total_seconds())
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return unit, int(seconds // length)
+    return "s", int(seconds)
+
+
+def duration(milliseconds: int | None) -> str:
+    """`210 ms`, `3.4 s`, `2 min 5 s`."""
+    if milliseconds is None:
+        return ""
+    if milliseconds < 1000:
+        return f"{milliseconds} ms"
+    if milliseconds < 60_000:
+        return f"{milliseconds / 1000:.1f} s"
+    return f"{milliseconds // 60_000} min {milliseconds % 60_000 // 1000} s"
 
 
 def _exact(moment: datetime | None) -> str:

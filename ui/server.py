@@ -1,0 +1,62 @@
+"""The server itself: what lies in its store and for which app, where its settings come from, and whether it is installed well."""
+
+import shutil
+from typing import Any, Final
+
+from litestar import Response, get
+
+from pipeline import usage
+from pipeline.access import Right
+from pipeline.settings import KEYS
+from ui.frame import AnyRequest, PageFrame
+
+_SECRET: Final = ("secret", "password")
+_WITH_CREDENTIALS: Final = frozenset({"queue_url", "database_url", "blob_url"})
+
+
+def routes(frame: PageFrame) -> list[Any]:
+    """The handlers."""
+    settings = frame.services.settings
+
+    @get("/storage", sync_to_thread=True)
+    def storage_page(request: AnyRequest) -> Response[bytes]:
+        with frame.looking(request) as operation:
+            operation.require(Right.QUEUE_READ)
+            return frame.shown(
+                request,
+                "storage.html",
+                operation,
+                apps=usage.by_app(operation),
+                total=usage.total(operation),
+                uploads=usage.uploads(operation),
+                disk=shutil.disk_usage(settings.data_dir),
+                database_bytes=usage.database_bytes(frame.services.layout),
+            )
+
+    @get("/settings", sync_to_thread=True)
+    def settings_page(request: AnyRequest) -> Response[bytes]:
+        with frame.looking(request) as operation:
+            operation.require(Right.TOKEN_MANAGE)
+            rows = [
+                (key, _shown(key.name, getattr(settings, key.name)), settings.sources.get(key.name))
+                for key in KEYS
+            ]
+            return frame.shown(
+                request,
+                "settings.html",
+                operation,
+                rows=rows,
+                checks=frame.services.examine(),
+                data=settings.data_dir,
+            )
+
+    return frame.finished([storage_page, settings_page])
+
+
+def _shown(name: str, value: Any) -> str:
+    """A value for people; what may hold a password is not shown."""
+    if value in {None, ""} or value == ():
+        return ""
+    if name in _WITH_CREDENTIALS or any(word in name for word in _SECRET):
+        return "••••"
+    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
