@@ -152,7 +152,7 @@ def _disk(settings: Settings, layout: Layout) -> Check:
             "disk",
             "wrong",
             f"{detail}; uploads are refused below {floor >> 20} MiB",
-            "Free space, or lower min_free_bytes in config.toml.",
+            "Free space (`distd gc --dry-run` shows what nothing refers to), or lower min_free_bytes in config.toml.",
         )
     return Check("disk", "ok", detail)
 

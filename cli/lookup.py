@@ -44,4 +44,10 @@ def channels_table(channels: list[dict[str, Any]]) -> list[str]:
                 row.get("install_url"),
             )
         )
-    return table(("CHANNEL", "VERSION", "BUILD", "RELEASE", "MOVED", "PROTECTED", "INSTALL"), rows)
+    withdrawn = [
+        f"{row.get('name')}: {row['withdrawn'].get('detail')}" for row in channels if row.get("withdrawn")
+    ]
+    return [
+        *table(("CHANNEL", "VERSION", "BUILD", "RELEASE", "MOVED", "PROTECTED", "INSTALL"), rows),
+        *withdrawn,
+    ]

@@ -136,8 +136,15 @@ def _decide(
     )
 
 
-def make(operation: Operation, move: Move, *, note: str = "", actor: Actor | None = None) -> Moved:
-    """Make a decided move in this transaction; on a protected channel, ask for it."""
+def make(
+    operation: Operation,
+    move: Move,
+    *,
+    note: str = "",
+    actor: Actor | None = None,
+    asked_by: dict[str, Any] | None = None,
+) -> Moved:
+    """Make a decided move in this transaction; on a protected channel, ask for it. `asked_by`: who did, when somebody else approved."""
     channel = move.channel or _begin(operation, move.app, move.name)
     if move.needs_approval:
         request = approval.ask(
@@ -150,7 +157,16 @@ def make(operation: Operation, move: Move, *, note: str = "", actor: Actor | Non
             actor=actor or operation.actor,
         )
         return Moved(channel, channel.release_id, move.effect, request)
-    previous = _point(operation, move.app, channel, move.release.id, kind=move.kind, note=note, actor=actor)
+    previous = _point(
+        operation,
+        move.app,
+        channel,
+        move.release.id,
+        kind=move.kind,
+        note=note,
+        actor=actor,
+        asked_by=asked_by,
+    )
     return Moved(channel, previous, move.effect)
 
 
@@ -208,7 +224,7 @@ def approve(
         _decide(operation, app, channel.name, channel, release, kind=request.kind), needs_approval=False
     )
     approval.approve(operation, app, request, note=note)
-    moved = make(operation, decided, note=request.note)
+    moved = make(operation, decided, note=request.note, asked_by=request.requester)
     if release.channel == channel.name and release.channel_result is not None:
         release.channel_result = {
             **release.channel_result,
@@ -301,7 +317,7 @@ def after_publish(operation: Operation, app: App, release: Release, *, actor: Ac
     if moved.request is not None:
         return {
             **result,
-            "reason": f"the channel is protected: request {moved.request.id} waits for the approval of a second person",
+            "reason": f"the channel is protected: request {moved.request.id} waits for the approval of a second person (`dist channel approve {moved.request.id}`)",
             "request_id": moved.request.id,
         }
     return {**result, "release_id": release.id, "previous_release_id": moved.previous, "moved": True}
@@ -503,6 +519,7 @@ def _point(
     kind: str,
     note: str,
     actor: Actor | None = None,
+    asked_by: dict[str, Any] | None = None,
 ) -> str | None:
     previous = channel.release_id
     if previous == release_id:
@@ -527,7 +544,7 @@ def _point(
             kind=kind,
             release_id=release_id,
             previous_release_id=previous,
-            actor=approval.person(who),
+            actor=approval.person(who) | ({"asked_by": asked_by} if asked_by else {}),
             note=note[:NOTE_MAX_CHARS],
             at=operation.now,
         )

@@ -270,4 +270,7 @@ def _result(session: Session, slug: str, document: dict[str, Any], *, created: b
 
 def _actor(row: dict[str, Any]) -> str:
     actor = row.get("actor")
-    return str(actor.get("name")) if isinstance(actor, dict) else str(actor or "-")
+    if not isinstance(actor, dict):
+        return str(actor or "-")
+    asked_by = actor.get("asked_by") or {}
+    return f"{actor.get('name')}" + (f", asked by {asked_by.get('name')}" if asked_by else "")

@@ -66,6 +66,7 @@ def test_a_promotion_to_a_protected_channel_waits_until_a_second_person_approves
         _, row = channel.find(operation, app, "stable")
         (move,) = channel.history(operation, row)
     assert (move.kind, move.note, move.actor["id"]) == ("promote", "please", second.id)
+    assert move.actor["asked_by"]["id"] == manager.id
     assert domain.events("channel.requested") == domain.events("channel.request-approved") == 1
 
 
