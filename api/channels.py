@@ -96,6 +96,7 @@ def change_channel(
 
 @post(
     "/api/v1/apps/{slug:str}/channels/{name:str}/promote",
+    status_code=200,
     sync_to_thread=True,
     tags=["channels"],
     summary="Point it at a release (202: a second person has to approve)",
@@ -115,6 +116,7 @@ def promote_channel(
 
 @post(
     "/api/v1/apps/{slug:str}/channels/{name:str}/rollback",
+    status_code=200,
     sync_to_thread=True,
     tags=["channels"],
     summary="Point it back (202: a second person has to approve)",
