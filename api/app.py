@@ -12,6 +12,7 @@ import structlog
 from litestar import Litestar, Response, Router, get
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -37,6 +38,7 @@ from api.changes import Changes
 from api.middleware import Frame
 from api.reference import api_docs, openapi_json
 from api.services import FailureWindow, Services
+from api.strict import before_request
 from api.version import VERSION
 from pipeline import webhook_signing
 from pipeline.database import open_database
@@ -104,6 +106,7 @@ def create_app(settings: Settings) -> Any:
         route_handlers=[
             Router(
                 "/",
+                before_request=before_request,
                 route_handlers=[
                     *apps.ROUTES,
                     *releases.ROUTES,
@@ -138,7 +141,9 @@ def create_app(settings: Settings) -> Any:
             version=VERSION,
             description="A private app store: uploads into quarantine, validated releases, channels, downloads.",
             path="/api/litestar",
-            render_plugins=[],
+            render_plugins=[
+                JsonRenderPlugin(path="/schema.json")
+            ],  # an empty list brings viewers with foreign scripts
             components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
             security=[{"token": []}],
         ),

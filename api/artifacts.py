@@ -19,8 +19,9 @@ from pipeline import apps, download, downloads, installing, links, release
 from pipeline.admission import Purpose
 from pipeline.documents import Documents
 from pipeline.downloads import Seen
-from pipeline.errors import Conflict
+from pipeline.errors import Conflict, Damaged
 from pipeline.feeds import ota_manifest
+from pipeline.store.blobs import BlobMissing
 
 
 @route(
@@ -35,7 +36,14 @@ async def download_artifact(
     def find() -> tuple[download.Download, Path]:
         with services.reading(request, cookie=True) as operation:
             found = download.open_download(operation, artifact_id, filename)
-        return found, services.store.path(found.digest)
+        try:
+            return found, services.store.path(found.digest)
+        except BlobMissing as error:
+            raise Damaged(
+                f"The store has lost the bytes of this artifact (SHA-256 {found.digest}).",
+                remedy="Tell the server's operator: `distd check` finds what is missing; publishing the same bytes again "
+                "or a backup brings it back.",
+            ) from error
 
     found, path = await anyio.to_thread.run_sync(find)
     file = File(

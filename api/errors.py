@@ -17,10 +17,21 @@ from pipeline import errors as domain
 _log = structlog.get_logger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
+_HUNG_UP: Final = (
+    "client disconnected prematurely"  # Litestar's words; it takes the client's fault for the server's
+)
 
 
 class Truncated(domain.DomainError):
     """A body ended before its announced end."""
+
+
+class MalformedBody(domain.DomainError):
+    """Bytes that are not one JSON document in UTF-8."""
+
+
+class UnknownParameter(domain.DomainError):
+    """A name in the query that nobody knows."""
 
 
 class UnsupportedMediaType(domain.DomainError):
@@ -65,8 +76,11 @@ TABLE: Final[dict[type[domain.DomainError], tuple[int, str]]] = {
     domain.NoSpace: (507, "Not enough space on the server"),
     domain.TooManyAttempts: (429, "Too many attempts"),
     domain.Busy: (503, "Busy"),
+    domain.Damaged: (503, "The store is damaged"),
     # What only HTTP can get wrong.
     Truncated: (400, "The body was cut off"),
+    MalformedBody: (400, "The body is not readable"),
+    UnknownParameter: (400, "Unknown query parameter"),
     UnsupportedMediaType: (415, "The media type is not taken"),
     WrongTusVersion: (412, "Another version of tus"),
     PreconditionFailed: (412, "Another file than was expected"),
@@ -133,14 +147,7 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     """Litestar's own refusals, in our words."""
     if isinstance(error, ValidationException):
         details = error.extra if isinstance(error.extra, list) else []
-        errors = [
-            {
-                "pointer": "/" + str(item.get("key", "")).replace(".", "/"),
-                "detail": str(item.get("message", "")),
-            }
-            for item in details
-            if isinstance(item, dict)
-        ]
+        errors = [_located(item) for item in details if isinstance(item, dict)]
         return problem(
             request,
             status=422,
@@ -169,6 +176,10 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
             remedy="See /api/docs.",
             headers=dict(error.headers or {}),
         )
+    if error.status_code >= 500 and error.detail == _HUNG_UP:
+        return on_domain_error(
+            request, Truncated("The body ended before its announced end.", remedy="Send it again.")
+        )
     code = {413: "too_large", 401: "unauthorized", 403: "forbidden"}.get(error.status_code, "invalid_request")
     if error.status_code >= 500:
         return on_bug(request, error)
@@ -181,6 +192,14 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
         remedy="See /api/docs.",
         headers=dict(error.headers or {}),
     )
+
+
+def _located(item: dict[str, Any]) -> dict[str, str]:
+    """Where a value is wrong, as a JSON Pointer. Litestar says `platforms[1]`, or leaves it to the decoder's ` - at `$.platforms[1]``."""
+    message, _, place = str(item.get("message", "")).partition(" - at `$")
+    key = str(item.get("key", ""))
+    path = place.rstrip("`") if key in {"", "data"} else "." + key
+    return {"pointer": path.replace("[", ".").replace("]", "").replace(".", "/"), "detail": message}
 
 
 def on_malformed_body(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

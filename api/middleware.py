@@ -19,6 +19,8 @@ _log = structlog.get_logger("access")
 
 UPLOADS: Final = "/api/v1/uploads"
 LINKS: Final = "/l/"
+ADDRESS_MAX_BYTES: Final = 8 * 1024
+HEADERS_MAX_BYTES: Final = 64 * 1024
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -98,36 +100,61 @@ class Frame:
         return [(name, value) for name, value in wanted if name not in names]
 
     async def _refused(self, scope: Any, headers: dict[bytes, bytes], send: Any, correlation: str) -> bool:
-        """Bodies of the JSON API are JSON, in UTF-8, without an encoding: nothing else is even read."""
-        path, method = scope["path"], scope["method"]
-        upload = path.startswith(UPLOADS)
-        if method not in _JSON_METHODS or not path.startswith("/api/"):
+        """What no handler needs to see; answered at once, and the body is not even read."""
+        refusal = _frame_refusal(scope, headers) or _body_refusal(scope, headers)
+        if refusal is None:
             return False
-        has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
-        media, _, parameters = headers.get(b"content-type", b"").decode("latin-1").partition(";")
-        utf8 = "charset" not in parameters.lower() or "utf-8" in parameters.lower()
-        encoded = headers.get(b"content-encoding", b"identity") != b"identity"
-        plain = upload or not has_body or (media.strip().lower() == "application/json" and utf8)
-        if plain and not encoded:
-            return False
-        detail = (
-            "A body with Content-Encoding is not taken."
-            if encoded
-            else "The body must be application/json in UTF-8."
-        )
-        await _problem(send, 415, detail, correlation)
+        await _problem(send, *refusal, correlation)
         return True
 
 
-async def _problem(send: Any, status: int, detail: str, correlation: str) -> None:
+def _frame_refusal(scope: Any, headers: dict[bytes, bytes]) -> tuple[int, str, str] | None:
+    """Requests that two servers in a row could read differently, or that are too large to be meant."""
+    if len(scope["raw_path"]) + len(scope["query_string"]) > ADDRESS_MAX_BYTES:
+        return 414, "The address is longer than 8 KiB.", "Shorten it; what is long goes into a body."
+    if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > HEADERS_MAX_BYTES:
+        return 431, "The headers are larger than 64 KiB.", "Send fewer; look for a cookie that grew."
+    hosts = sum(name == b"host" for name, _ in scope["headers"])
+    if hosts > 1 or (hosts == 0 and scope["http_version"] != "1.0"):
+        return 400, "A request has one Host header.", "Use a client that speaks HTTP/1.1."
+    if sum(name == b"authorization" for name, _ in scope["headers"]) > 1:
+        return 400, "A request has one Authorization header at most.", "Send one token."
+    if "//" in scope["path"]:
+        return 404, "There is nothing at this address.", "Write one slash where there are two."
+    if headers.get(b"expect", b"100-continue").lower() != b"100-continue":
+        return 417, "Only `Expect: 100-continue` is understood.", "Leave the header out."
+    return None
+
+
+def _body_refusal(scope: Any, headers: dict[bytes, bytes]) -> tuple[int, str, str] | None:
+    """Bodies of the JSON API are JSON, in UTF-8, without an encoding: nothing else is even read."""
+    path, method = scope["path"], scope["method"]
+    if method not in _JSON_METHODS or not path.startswith("/api/"):
+        return None
+    has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+    media, _, parameters = headers.get(b"content-type", b"").decode("latin-1").partition(";")
+    utf8 = "charset" not in parameters.lower() or "utf-8" in parameters.lower()
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        return 415, "A body with Content-Encoding is not taken.", "Send the bytes as they are."
+    if path.startswith(UPLOADS) or not has_body or (media.strip().lower() == "application/json" and utf8):
+        return None
+    return (
+        415,
+        "The body must be application/json in UTF-8.",
+        "Send Content-Type: application/json and no charset but utf-8.",
+    )
+
+
+async def _problem(send: Any, status: int, detail: str, remedy: str, correlation: str) -> None:
+    code = "not_found" if status == 404 else "invalid_request"
     body = json.dumps(
         {
-            "type": "urn:distd:problem:invalid-request",
+            "type": f"urn:distd:problem:{code.replace('_', '-')}",
             "title": "The request is refused",
             "status": status,
             "detail": detail,
-            "code": "invalid_request",
-            "remedy": "Send Content-Type: application/json and no Content-Encoding.",
+            "code": code,
+            "remedy": remedy,
             "correlation_id": correlation,
         }
     ).encode()

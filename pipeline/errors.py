@@ -17,7 +17,8 @@
     ├── DigestMismatch      the bytes are not the ones that were announced
     ├── NoSpace             the disk is too full to take it
     ├── TooManyAttempts     guesses at a password, too often
-    └── Busy                try again a little later
+    ├── Busy                try again a little later
+    └── Damaged             what the store should have is gone or is not what it was
 
 Each carries `detail` (what is so) and `remedy` (what to do). A broken promise between our own functions is no DomainError: it
 raises RuntimeError or fails an assert, and nobody catches it.
@@ -136,6 +137,12 @@ class Busy(DomainError):
     """Try again a little later."""
 
     code = "busy"
+
+
+class Damaged(DomainError):
+    """The store has lost the bytes, or they are no longer the ones that were published."""
+
+    code = "blob_damaged"
 
 
 class BadSettings(Exception):

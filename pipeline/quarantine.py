@@ -89,6 +89,8 @@ class Quarantine:
     ) -> Created:
         """Admit an upload of `size` bytes. With a digest it may be complete at once: the bytes are here and the caller may read them.
 
+        `fresh` wants a new one that begins at 0 in any case.
+
         Raises `TooLarge`, `NoSpace`, `Invalid`, `Forbidden`.
         """
         require(actor, Right.RELEASE_PUBLISH)
@@ -113,6 +115,7 @@ class Quarantine:
             # A blob that was lost, or was moved away as corrupt, is asked for again: its row alone is no bytes.
             known = (
                 sha256 is not None
+                and not fresh
                 and self._layout.blob(sha256).is_file()
                 and _may_know(session, actor, sha256, size)
             )
@@ -139,7 +142,9 @@ class Quarantine:
         return Created(upload, is_new=True)
 
     def get(self, actor: Actor, upload_id: str) -> Upload:
-        """The caller's own upload. Raises `NotFound`, and `Gone` when it has expired and is about to be dropped."""
+        """The caller's own upload. Raises `Unauthorized`, `NotFound`, and `Gone` when it has expired and is about to be dropped."""
+        if actor.role is None:
+            require(actor, Right.RELEASE_PUBLISH)
         with self._database.read() as session:
             upload = session.get(Upload, upload_id)
         if upload is None or upload.token_id != actor.id:
