@@ -172,7 +172,9 @@ def _rollback_window(lane: Lane, living: Mapping[str, Candidate], count: int) ->
 
 
 def _left(lane: Lane, now: datetime) -> dict[str, datetime]:
-    """When the channel last pointed to each of its releases."""
+    """When the channel last pointed to each of its releases. One that was begun and never moved pointed to none."""
+    if not lane.moves:
+        return {}
     ends = [at for _, at in lane.moves[1:]] + [now]
     return {
         release_id: end

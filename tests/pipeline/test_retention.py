@@ -79,6 +79,12 @@ def test_the_rollback_window_is_where_rollbacks_really_go(domain: Domain):
     assert window == walked
 
 
+def test_a_channel_that_was_begun_and_never_moved_keeps_nothing_and_breaks_nothing():
+    assert kept(Rules(), candidates(3), lane("r1", "r2"), Lane("new", None, ())) == kept(
+        Rules(), candidates(3), lane("r1", "r2")
+    )
+
+
 def test_a_channel_may_keep_more_or_less_than_the_app():
     releases = candidates(4)
     rules = Rules(Rule(keep_last=1, keep_days=0), {"beta": Rule(keep_last=3, keep_days=0)})
