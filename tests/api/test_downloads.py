@@ -8,8 +8,8 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from api.file_answer import content_disposition, span_of
 from api.errors import RangeNotSatisfiable
+from api.file_answer import content_disposition, span_of
 from tests.support.live import Live
 from tests.support.problems import assert_problem
 from tests.support.world import CONTENT, World
@@ -64,7 +64,7 @@ def test_a_part_of_the_file(tester: httpx.Client, url: str, asked: str, start: i
     assert answer.headers["etag"] == f'"sha256:{DIGEST}"'
 
 
-@pytest.mark.parametrize("asked", [f"{SIZE}-", f"{SIZE}-{SIZE + 5}", "-0", "9-5", "9" * 18 + "-"])
+@pytest.mark.parametrize("asked", [f"{SIZE}-", f"{SIZE}-{SIZE + 5}", "-0", "9" * 18 + "-"])
 def test_no_byte_lies_there(tester: httpx.Client, url: str, asked: str):
     answer = tester.get(url, headers={"Range": f"bytes={asked}"})
     assert_problem(answer, 416)

@@ -177,6 +177,8 @@ BODIES = {
     ("PUT", "/api/v1/apps/own/retention"): {"keep_last": 10, "keep_days": 10, "channels": {"beta": {"keep_last": 1}}},
     ("POST", "/api/v1/apps/own/retention/preview"): {"keep_last": 10, "keep_days": 10, "channels": {}},
     ("PUT", "/api/v1/releases/{release_id}/pin"): {"note": ""},
+    ("POST", "/api/v1/apps/own/links"): {"name": "x", "channel": "beta", "password": "pw", "download_limit": 1, "expires": "?"},
+    ("POST", "/api/v1/webhooks"): {"url": "?", "app": "own", "events": ["release.published"]},
     ("POST", "/api/v1/tokens"): {"name": "x", "role": "ci", "apps": ["own"], "channels": ["beta"], "create_apps": False, "expires": "1d"},
 }  # fmt: skip
 MALFORMED = {
