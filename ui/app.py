@@ -8,11 +8,37 @@ from typing import Any, Final
 
 from litestar.static_files import create_static_files_router
 
-from ui import apps, audit, console, install, open_link, queue, releases, server, sign_in, tokens
+from ui import (
+    app_rules,
+    app_sharing,
+    apps,
+    audit,
+    console,
+    install,
+    open_link,
+    queue,
+    releases,
+    server,
+    sign_in,
+    tokens,
+)
 from ui.frame import PageFrame, PageServices
 
 STATIC: Final = Path(__file__).parent / "static"
-_PARTS: Final = (console, queue, apps, releases, audit, tokens, server, install, open_link, sign_in)
+_PARTS: Final = (
+    console,
+    queue,
+    apps,
+    app_rules,
+    app_sharing,
+    releases,
+    audit,
+    tokens,
+    server,
+    install,
+    open_link,
+    sign_in,
+)
 
 
 def build_pages(services: PageServices) -> list[Any]:

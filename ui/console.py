@@ -2,15 +2,17 @@
 
 import shutil
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, Final
 
 from litestar import Response, get
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 
-from pipeline import approval, overview, queue_view
+from pipeline import approval, expiry, overview, queue_view
 from pipeline.access import Right
 from pipeline.errors import Unauthorized
 from ui.frame import AnyRequest, PageFrame
+
+_EXPIRING_ROWS: Final = 12
 
 
 def routes(frame: PageFrame) -> list[Any]:
@@ -29,6 +31,7 @@ def routes(frame: PageFrame) -> list[Any]:
                 validating=overview.validating(operation) if inside else [],
                 waiting=overview.waiting(operation) if inside else [],
                 requests=approval.pending(operation) if inside else [],
+                expiring=expiry.expiring(operation)[:_EXPIRING_ROWS] if inside else [],
                 recent=overview.recent(operation),
                 matrix=overview.matrix(operation),
                 days=overview.days(operation),

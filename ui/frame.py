@@ -6,7 +6,7 @@ A form that changes something is taken only from a page of this origin, and only
 Left to others: what a page shows (`console.py` and its neighbours, `install.py`), signing in (`sign_in.py`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 from urllib.parse import urlencode
@@ -26,6 +26,7 @@ from pipeline.settings import Settings
 from pipeline.store.layout import Layout
 from pipeline.tickets import Sealer, TicketedUrls
 from pipeline.values import Clock
+from pipeline.webhook_signing import WebhookKey
 from ui.catalogue import Catalogue
 from ui.views import Pages, local_path
 
@@ -34,7 +35,7 @@ LANGUAGE_COOKIE: Final = "distd_language"
 SEAL_FIELD: Final = "seal"
 _SEAL: Final = "form"
 AnyRequest = Request[Any, Any, Any]
-Form = Mapping[str, Any]
+Form = Any  # Litestar's FormMultiDict
 
 
 class PageServices(Protocol):
@@ -52,6 +53,8 @@ class PageServices(Protocol):
     def clock(self) -> Clock: ...
     @property
     def sealer(self) -> Sealer: ...
+    @property
+    def webhook_key(self) -> WebhookKey: ...
     @property
     def cookie(self) -> str: ...
 
