@@ -84,7 +84,7 @@ def artifact_ota_manifest(request: AnyRequest, services: Services, artifact_id: 
         app, parent, row, admission = download.find(operation, artifact_id, Purpose.MANIFEST)
         way = services.documents.way(parent, row)
         urls = services.ticketed(operation, admission, row)
-        icon = urls.icon if download.has_icon(operation, row.id) else None
+        icon = urls.icon if row.id in download.with_icons(operation, parent.id) else None
     if way is None or way.kind is not installing.Kind.OTA or urls.download is None:
         why = [problem.as_dict() for problem in way.problems] if way is not None else []
         raise Conflict(

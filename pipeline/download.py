@@ -48,8 +48,26 @@ MEDIA_TYPES: Final = {
     "sdist": "application/gzip",
     "sbom-cyclonedx": "application/vnd.cyclonedx+json",
     "sbom-spdx": "application/spdx+json",
+    "swiftpm": "application/zip",
+    "minisign": "text/plain; charset=utf-8",
+    "sparkle-signature": "text/plain; charset=utf-8",
+    "mobileprovision": "application/x-apple-aspen-mobileprovision",
     "text": "text/plain; charset=utf-8",
 }
+# By the end of the name, where the content alone does not say it: a browser renames what has a type that it knows better.
+_BY_SUFFIX: Final = {
+    ".apk": MEDIA_TYPES["apk"],
+    ".aab": MEDIA_TYPES["aab"],
+    ".ipa": MEDIA_TYPES["ipa"],
+    ".plist": "application/xml",
+    ".json": "application/json",
+    ".tar.gz": "application/gzip",
+    ".tgz": "application/gzip",
+    ".tar.xz": "application/x-xz",
+    ".tar.bz2": "application/x-bzip2",
+    ".tar.zst": "application/zstd",
+}
+_GENERAL: Final = frozenset({"zip", "app-zip", "tarball", "text", "file", ""})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +139,23 @@ def open_download(operation: Operation, artifact_id: str, filename: str) -> Down
             f"The release is {release.status.value}; its bytes are not in the store.",
             remedy="Wait until it is published.",
         )
-    media_type = MEDIA_TYPES.get(artifact.format or "", "application/octet-stream")
     return Download(
-        artifact, parse_digest(artifact.sha256), artifact.size, artifact.filename, media_type, admission
+        artifact,
+        parse_digest(artifact.sha256),
+        artifact.size,
+        artifact.filename,
+        media_type_of(artifact.format or "", artifact.filename),
+        admission,
     )
+
+
+def media_type_of(recognised: str, filename: str) -> str:
+    """By content; by the name where the content is of a general kind."""
+    if recognised in _GENERAL:
+        for suffix, media_type in _BY_SUFFIX.items():
+            if filename.lower().endswith(suffix):
+                return media_type
+    return MEDIA_TYPES.get(recognised, "application/octet-stream")
 
 
 def icon(operation: Operation, artifact_id: str) -> tuple[bytes, Admission]:
@@ -134,14 +165,6 @@ def icon(operation: Operation, artifact_id: str) -> tuple[bytes, Admission]:
     if row is None:
         raise NotFound("The artifact has no icon.", remedy="Not every format carries one.")
     return row.png, admission
-
-
-def has_icon(operation: Operation, artifact_id: str) -> bool:
-    """Whether there is one."""
-    return (
-        operation.session.exec(select(Icon.artifact_id).where(Icon.artifact_id == artifact_id)).first()
-        is not None
-    )
 
 
 def current(
