@@ -64,6 +64,10 @@ class LinkGrant:
     revoked: bool = False
     download_limit: int | None = None
 
+    def is_live(self, now: datetime) -> bool:
+        """Neither revoked nor over."""
+        return not self.revoked and (self.ends_at is None or now < self.ends_at)
+
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
@@ -153,7 +157,7 @@ def _way_in(wanted: Wanted, visitor: Visitor, now: datetime) -> Admission | Doma
 def _by_link(wanted: Wanted, visitor: Visitor, now: datetime) -> Admission | DomainError:
     """Of several links of the app the one that opens most: no channel before a channel."""
     mine = [grant for grant in visitor.links if grant.app == wanted.app and wanted.access == LINK]
-    live = [grant for grant in mine if not grant.revoked and (grant.ends_at is None or now < grant.ends_at)]
+    live = [grant for grant in mine if grant.is_live(now)]
     for grant in sorted(live, key=lambda grant: grant.channel is not None):
         channels = frozenset({grant.channel}) if grant.channel else frozenset[str]()
         if _offered(wanted, channels):
@@ -165,11 +169,13 @@ def _by_link(wanted: Wanted, visitor: Visitor, now: datetime) -> Admission | Dom
             f"Your link opens channel {live[0].channel!r} only.",
             remedy="Go back to its install page, or ask the team for another link.",
         )
+    if mine and all(grant.revoked for grant in mine):
+        return Withdrawn(
+            "The link that you opened was revoked.", remedy="Ask the team that sent it for a new one."
+        )
     if mine:
         return Withdrawn(
-            "The link that you opened was revoked."
-            if all(grant.revoked for grant in mine)
-            else "The time for which your link was open is over.",
+            "The time for which your link was open is over.",
             remedy="Open the link again; if it no longer works, ask the team that sent it for a new one.",
         )
     if visitor.actor.role is not None:

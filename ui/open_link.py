@@ -23,13 +23,18 @@ def routes(frame: PageFrame) -> list[Any]:
         with services.database.read() as session:
             return links.find(session, secret, services.clock())
 
+    def is_open(request: AnyRequest, link: Link) -> bool:
+        """Whether this browser has it open: then it is the same opening, not one more."""
+        with services.database.read() as session:
+            grant = links.opened(session, services.sealer, request.cookies.get(_cookie_name(link), ""))
+        return grant is not None and grant.link_id == link.id and grant.is_live(services.clock())
+
     def opened(secret: str, password: str | None) -> Response[Any]:
         app, link, value, ends_at = links.open_link(
             services.database, services.sealer, secret, password, services.clock
         )
-        target = f"/install/{app.slug}" + (f"/{link.channel}" if link.channel else "")
         cookie = Cookie(
-            key=LINK_COOKIE + link.id.removeprefix("lnk_"),
+            key=_cookie_name(link),
             value=value,
             httponly=True,
             samesite="lax",
@@ -37,7 +42,7 @@ def routes(frame: PageFrame) -> list[Any]:
             path="/",
             max_age=max(1, int((ends_at - services.clock()).total_seconds())),
         )
-        return Response(None, status_code=303, headers={"Location": target}, cookies=[cookie])
+        return Response(None, status_code=303, headers={"Location": _target(app, link)}, cookies=[cookie])
 
     def ask(
         request: AnyRequest, secret: str, problem: DomainError | None = None, status: int = 200
@@ -53,7 +58,9 @@ def routes(frame: PageFrame) -> list[Any]:
 
     @get("/l/{secret:str}", sync_to_thread=True, tags=["pages"])
     def link_page(request: AnyRequest, secret: str) -> Response[Any]:
-        _, link = look(secret)
+        app, link = look(secret)
+        if is_open(request, link):
+            return Response(None, status_code=303, headers={"Location": _target(app, link)})
         return opened(secret, None) if link.password is None else ask(request, secret)
 
     @post("/l/{secret:str}", tags=["pages"], status_code=303)
@@ -72,3 +79,11 @@ def routes(frame: PageFrame) -> list[Any]:
         return await anyio.to_thread.run_sync(answer)
 
     return frame.finished([link_page, link_password])
+
+
+def _cookie_name(link: Link) -> str:
+    return LINK_COOKIE + link.id.removeprefix("lnk_")
+
+
+def _target(app: App, link: Link) -> str:
+    return f"/install/{app.slug}" + (f"/{link.channel}" if link.channel else "")

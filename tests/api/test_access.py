@@ -207,6 +207,18 @@ def test_a_links_cookie_is_kept_from_scripts_and_other_sites_and_its_address_fro
     )
 
 
+def test_a_link_that_is_open_in_a_browser_is_not_opened_once_more(shop: Shop):
+    shop.set_access("link")
+    link = shop.link(password="correct horse")
+    with shop.opened(link, "correct horse") as client, shop.platform.http() as admin:
+        again = client.get(local(link["url"]))
+        assert (again.status_code, "set-cookie" in again.headers) == (303, False)
+        (row,) = [
+            row for row in admin.get("/api/v1/apps/notes/links").json()["items"] if row["id"] == link["id"]
+        ]
+    assert row["openings"] == 1
+
+
 def test_a_password_is_asked_for_and_wrong_ones_are_counted(shop: Shop):
     shop.set_access("link")
     link = shop.link(password="correct horse")
