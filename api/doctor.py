@@ -125,22 +125,24 @@ def _file_system(_settings: Settings, layout: Layout) -> Check:
 
 
 def _one_file_system(_settings: Settings, layout: Layout) -> Check:
-    source, target = layout.quarantine / ".link-test", layout.blobs / ".link-test"
-    try:
-        source.write_bytes(b"")
-        target.unlink(missing_ok=True)
-        os.link(source, target)
-    except OSError as error:
-        return Check(
-            "store",
-            "wrong",
-            f"quarantine and blobs cannot be linked: {error.strerror}",
-            "Keep both on one file system that has hard links.",
-        )
-    finally:
-        source.unlink(missing_ok=True)
-        target.unlink(missing_ok=True)
-    return Check("store", "ok", "quarantine and blobs share a file system")
+    source = layout.quarantine / ".link-test"
+    for folder in (layout.blobs, layout.trash):
+        target = folder / ".link-test"
+        try:
+            source.write_bytes(b"")
+            target.unlink(missing_ok=True)
+            os.link(source, target)
+        except OSError as error:
+            return Check(
+                "store",
+                "wrong",
+                f"quarantine and {folder.relative_to(layout.root)} cannot be linked: {error.strerror}",
+                "Keep quarantine, blobs and trash on one file system that has hard links.",
+            )
+        finally:
+            source.unlink(missing_ok=True)
+            target.unlink(missing_ok=True)
+    return Check("store", "ok", "quarantine, blobs and trash share a file system")
 
 
 def _disk(settings: Settings, layout: Layout) -> Check:

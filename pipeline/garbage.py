@@ -39,7 +39,9 @@ from pipeline.store.layout import Layout
 from pipeline.store.local import LocalBlobStore
 from pipeline.values import Clock, Digest, parse_digest, utc_now
 
-_AUDITED_MAX: Final = 200  # digests in one audit event; a run with more writes several
+BATCH: Final = (
+    200  # blobs in one transaction, so that a publisher never waits long; and digests in one audit event
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,17 +141,19 @@ class Collector:
         with self._database.read() as session:
             done.condemned = [_piece(blob) for blob in session.exec(unheld).all()]
             done.reprieved = [_piece(blob) for blob in session.exec(held_again).all()]
-        if done.dry_run or not (done.condemned or done.reprieved):
+        if done.dry_run:
             return
-        with self._database.write() as session:
-            condemned, reprieved = list(session.exec(unheld).all()), list(session.exec(held_again).all())
-            for blob in condemned:
-                blob.condemned_at = now
-            reprieved = [blob for blob in reprieved if self._store.bring_back(parse_digest(blob.sha256))]
-            for blob in reprieved:
-                blob.condemned_at = None
-            done.condemned = [_piece(blob) for blob in condemned]
-            done.reprieved = [_piece(blob) for blob in reprieved]
+        for start in range(0, len(done.condemned), BATCH):
+            with self._database.write() as session:
+                names = [piece.sha256 for piece in done.condemned[start : start + BATCH]]
+                for blob in session.exec(unheld.where(col(Blob.sha256).in_(names))).all():
+                    blob.condemned_at = now
+        for start in range(0, len(done.reprieved), BATCH):
+            with self._database.write() as session:
+                names = [piece.sha256 for piece in done.reprieved[start : start + BATCH]]
+                for blob in session.exec(held_again.where(col(Blob.sha256).in_(names))).all():
+                    if self._store.bring_back(parse_digest(blob.sha256)):
+                        blob.condemned_at = None
         self._failpoints.hit("gc.condemned")
 
     # -- 3, 4 ----------------------------------------------------------------------------------------
@@ -208,8 +212,8 @@ class Collector:
         # Under the write lock: a release that is being restored takes its bytes out of the trash under it.
         with self._database.write() as session:
             done.removed = [Piece(digest, over.get(digest, 0)) for digest in self._store.empty(before)]
-            for start in range(0, len(done.removed), _AUDITED_MAX):
-                self._record(session, now, "blob.removed", done.removed[start : start + _AUDITED_MAX])
+            for start in range(0, len(done.removed), BATCH):
+                self._record(session, now, "blob.removed", done.removed[start : start + BATCH])
         self._failpoints.hit("gc.removed")
 
     # -- parts ---------------------------------------------------------------------------------------
