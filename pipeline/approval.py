@@ -1,6 +1,6 @@
 """⑤ Approvals: a move of a protected channel waits as a request until a second person approves or refuses it, or it expires.
 
-* Whoever asked cannot approve, nor can a token that they made: a second person decides, or nobody.
+* Whoever asked cannot approve, nor can a token of theirs, nor they what their token asked for: a second person decides, or nobody.
 * Asking again for the same release is the same request, whoever asks.
 * A request ends as approved, refused, withdrawn (by who asked, or because its release or channel went away) or expired. Its record
   stays.
@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from sqlmodel import col, select
 
-from pipeline.access import Actor, Right
+from pipeline.access import Actor, Right, Role
 from pipeline.errors import Conflict, Forbidden, Invalid, NotFound
-from pipeline.models import App, Channel, ChannelRequest, Release, Token
+from pipeline.models import App, Channel, ChannelRequest, Person, Release, Token
 from pipeline.operation import Operation
 from pipeline.values import new_id
 
@@ -133,17 +133,32 @@ def pending(operation: Operation, *, limit: int = 20) -> list[tuple[App, Channel
 
 def may_decide(operation: Operation, app: App, request: ChannelRequest) -> None:
     """Raises `Forbidden` for who asked, their own tokens, and those without the right; `Conflict` when it is decided already."""
-    actor = operation.actor
     operation.require(Right.CHANNEL_APPROVE, app=app.slug, channel=request.channel)
     require_pending(operation, request)
-    token = operation.session.get(Token, actor.id)
-    if request.requested_by in {actor.id, token.created_by if token else None}:
+    if _is_own(operation, request):
         name = (request.requester or {}).get("name")
         raise Forbidden(
-            f"{name!r} asked for this move; a second person approves it, not who asked, and no token that they made.",
+            f"{name!r} asked for this move; a second person approves it, not who asked, and no token of theirs.",
             remedy="Ask somebody else with the right channel:approve: an admin or a release manager.",
             right=Right.CHANNEL_APPROVE.value,
         )
+
+
+def _is_own(operation: Operation, request: ChannelRequest) -> bool:
+    """Whether the actor asked for it: as themselves, or by a token that one made for the other.
+
+    A CI token belongs to nobody, whoever made it; and where people have only tokens, an admin makes those of the others.
+    """
+    session, actor, asked = operation.session, operation.actor.id, request.requested_by
+    mine, theirs = session.get(Token, actor), session.get(Token, asked)
+    if asked in {actor, mine.created_by if mine else None}:
+        return True
+    return (
+        theirs is not None
+        and theirs.created_by == actor
+        and theirs.role != Role.CI
+        and session.get(Person, actor) is not None
+    )
 
 
 def approve(operation: Operation, app: App, request: ChannelRequest, *, note: str) -> None:

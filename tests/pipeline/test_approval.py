@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline import approval, channel, release
-from pipeline.access import Actor
+from pipeline import approval, channel, people, release, tokens
+from pipeline.access import Actor, Role, actor_of
 from pipeline.errors import Conflict, Forbidden, NotFound
 from pipeline.models import ChannelRequest
 from tests.support.domain import Domain, in_threads
@@ -70,17 +70,39 @@ def test_a_promotion_to_a_protected_channel_waits_until_a_second_person_approves
     assert domain.events("channel.requested") == domain.events("channel.request-approved") == 1
 
 
-def test_an_admin_cannot_approve_with_a_token_that_they_made_for_it(domain, app):
-    admin = domain.actor("admin")
-    protect(domain)
-    request = promote(domain, admin, domain.published(admin, app, "1.0")).request
-    with domain.write(admin) as operation:
-        from pipeline import tokens
-        from pipeline.access import actor_of
+def signed_in(domain: Domain, name: str) -> Actor:
+    with domain.write() as operation:
+        person = people.signed_in(
+            operation, issuer="distd", subject=name, name=name, email=None, role=Role.ADMIN
+        )
+    return Actor(person.id, person.name, Role.ADMIN)
 
-        token, _ = tokens.create(operation, name="puppet", role="release-manager")
-    with pytest.raises(Forbidden):
-        approve(domain, actor_of(token), request.id)
+
+def token_of(domain: Domain, maker: Actor, role: str) -> Actor:
+    with domain.write(maker) as operation:
+        return actor_of(tokens.create(operation, name=f"a {role}", role=role)[0])
+
+
+def test_nobody_approves_their_own_move_by_way_of_a_token(domain, app):
+    protect(domain)
+    ann, bob = signed_in(domain, "ann"), signed_in(domain, "bob")
+    hers = token_of(domain, ann, "release-manager")
+    releases = [domain.published(hers, app, f"{number}.0") for number in range(2)]
+    for asks, approves in ((ann, hers), (hers, ann)):
+        request = promote(domain, asks, releases.pop()).request
+        with pytest.raises(Forbidden, match="second person"):
+            approve(domain, approves, request.id)
+        approve(domain, bob, request.id)
+
+
+def test_who_made_a_ci_token_may_approve_what_it_published(domain, app):
+    protect(domain)
+    for maker in (signed_in(domain, "ann"), domain.actor("admin")):
+        ci = token_of(domain, maker, "ci")
+        result = domain.release(
+            domain.published(ci, app, f"1.{maker.name}", channel_name="stable")
+        ).channel_result
+        approve(domain, maker, result["request_id"])
 
 
 def test_who_may_only_publish_cannot_approve(domain, app, manager):
