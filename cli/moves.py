@@ -48,6 +48,11 @@ def effect_lines(document: Mapping[str, Any]) -> list[str]:
     for row in rows(effect, "will_not_follow"):
         where = "/".join(str(part) for part in (row.get("platform"), row.get("format")) if part)
         lines += [f"will not follow: {where}: {row.get('reason')}", f"  {row.get('remedy')}"]
+    for row in rows(document, "findings"):
+        lines += [
+            f"{row.get('severity')}: {row.get('artifact')}: {row.get('message')} [{row.get('rule')}]",
+            f"  {row.get('remedy')}",
+        ]
     if document.get("dry_run"):
         lines.append(_WOULD.get(str(document.get("would")), ""))
     request = document.get("request")

@@ -18,7 +18,7 @@ from pipeline.policy import Policy
 def policy_of(session: Session, app: App) -> tuple[Policy, AppPolicy | None]:
     """The app's policy, and its row if somebody set one."""
     row = session.get(AppPolicy, app.id)
-    return (Policy() if row is None else Policy.parse(row.document)), row
+    return (Policy() if row is None else Policy.stored(row.document)), row
 
 
 def find(operation: Operation, slug: str) -> tuple[App, Policy, AppPolicy | None]:

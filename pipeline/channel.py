@@ -4,6 +4,7 @@ A move is decided first and made after: `promotion` and `way_back` say what it w
 to agree (`approval.py`); `make` makes it. The decision touches nothing, so that a dry run is the decision alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -58,6 +59,7 @@ class Move:
     kind: str
     effect: Effect
     needs_approval: bool
+    findings: Sequence[dict[str, Any]] = ()  # what the channel's rules note and do not refuse
 
     @property
     def previous(self) -> str | None:
@@ -73,6 +75,7 @@ class Moved:
     previous: str | None
     effect: Effect
     request: ChannelRequest | None = None
+    findings: Sequence[dict[str, Any]] = ()
 
 
 def promotion(
@@ -123,8 +126,9 @@ def _decide(
     present = operation.session.get(Release, channel.release_id) if channel and channel.release_id else None
     agreed = kind == "rollback" and channel is not None and _was_there(operation, channel, release)
     stays = channel is not None and channel.release_id == release.id
+    findings: Sequence[dict[str, Any]] = ()
     if not (judged or agreed or stays):
-        judging.require_entry(operation, app, name, release, going_back=kind == "rollback")
+        findings = judging.require_entry(operation, app, name, release, going_back=kind == "rollback")
     return Move(
         app=app,
         name=name,
@@ -133,6 +137,7 @@ def _decide(
         kind=kind,
         effect=effect(_side(operation, present), _side(operation, release)),
         needs_approval=channel is not None and channel.protected and not agreed and not stays,
+        findings=findings,
     )
 
 
@@ -156,7 +161,7 @@ def make(
             note=note,
             actor=actor or operation.actor,
         )
-        return Moved(channel, channel.release_id, move.effect, request)
+        return Moved(channel, channel.release_id, move.effect, request, move.findings)
     previous = _point(
         operation,
         move.app,
@@ -167,7 +172,7 @@ def make(
         actor=actor,
         asked_by=asked_by,
     )
-    return Moved(channel, previous, move.effect)
+    return Moved(channel, previous, move.effect, findings=move.findings)
 
 
 def promote(

@@ -270,6 +270,7 @@ class Documents:
             "moved": moved.request is None and moved.previous != moved.channel.release_id,
             "request": moved.request and self.channel_request(operation, app, moved.request),
             "effect": moved.effect.as_dict(),
+            "findings": list(moved.findings),
         }
 
     def move(self, move: Move) -> dict[str, Any]:
@@ -283,6 +284,7 @@ class Documents:
             "moved": False,
             "would": "ask" if move.needs_approval else "move" if move.previous != move.release.id else "stay",
             "effect": move.effect.as_dict(),
+            "findings": list(move.findings),
         }
 
     def channel_move(self, move: ChannelMove) -> dict[str, Any]:

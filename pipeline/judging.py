@@ -143,12 +143,12 @@ def on_entering(
 
 def require_entry(
     operation: Operation, app: App, channel_name: str, release: Release, *, going_back: bool = False
-) -> None:
-    """Raises `PolicyRefused` when the channel does not take the release, with every finding."""
+) -> list[dict[str, Any]]:
+    """The warnings; raises `PolicyRefused`, with every finding, when the channel does not take the release."""
     findings = on_entering(operation, app, channel_name, release, going_back=going_back)
     errors = [row for row in findings if row["severity"] == "error"]
     if not errors:
-        return
+        return findings
     said = [f"{row['artifact']}: {row['message']}" for row in errors[:_SHOWN_MAX]]
     more = len(errors) - len(said)
     raise PolicyRefused(

@@ -16,7 +16,7 @@ from pipeline import channel, jobs, judging
 from pipeline.access import Actor, Right, Role
 from pipeline.audit import canonical
 from pipeline.errors import Conflict, Invalid, NotFound
-from pipeline.models import App, Artifact, Icon, Job, Release, Token
+from pipeline.models import App, Artifact, Blob, Icon, Job, Release, Token
 from pipeline.operation import Happening, Operation
 from pipeline.states import ArtifactStatus, JobStatus, ReleaseStatus, Step, move
 from pipeline.values import parse_channel, rfc3339
@@ -227,6 +227,12 @@ def rerun(
             remedy="Look at that release instead.",
             release_id=taken.id,
         )
+    gone = _gone(operation, release)
+    if gone:
+        raise Conflict(
+            f"The bytes of {', '.join(gone)} are no longer kept: the release was rejected too long ago.",
+            remedy="Publish them again under another build number.",
+        )
     move(operation.session, release, ReleaseStatus.VALIDATING, failure=None)
     for job in again:
         artifact = operation.session.get_one(Artifact, job.artifact_id)
@@ -261,6 +267,17 @@ def revoke(operation: Operation, release_id: str, *, reason: str) -> Release:
         "release.revoked", release.id, app=app.slug, version=release.version, reason=reason, channels=channels
     )
     return release
+
+
+def _gone(operation: Operation, release: Release) -> list[str]:
+    """Stored artifacts of a rejected release whose blobs are garbage by now. (What never got as far has its bytes looked for by its jobs.)"""
+    stored = [row for row in artifacts_of(operation, release) if row.status is ArtifactStatus.STORED]
+    blobs = {row.id: operation.session.get(Blob, row.sha256) for row in stored}
+    return [
+        row.filename or row.id
+        for row in stored
+        if (blob := blobs[row.id]) is None or blob.condemned_at is not None
+    ]
 
 
 def _publish(operation: Operation, app: App, release: Release, artifacts: list[Artifact]) -> None:

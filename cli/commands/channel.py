@@ -247,7 +247,7 @@ def _move(
     """Ask what it would do; then do it, if the channel still points to what the answer was about."""
     plan = session.client.post(path, body | _expected(expect) | {"dry_run": True})
     if dry_run:
-        shown = {key: plan.get(key) for key in ("dry_run", "would", "effect")}
+        shown = {key: plan.get(key) for key in ("dry_run", "would", "effect", "findings")}
         session.output.result({"app": slug, "channel": plan, **shown}, effect_lines(plan))
         return
     expected = {"expected_release_id": plan.get("previous_release_id")}
@@ -259,7 +259,7 @@ def _move(
 def _result(session: Session, slug: str, document: dict[str, Any], *, created: bool | None = None) -> None:
     from ..lookup import channels_table  # noqa: PLC0415  needs httpx
 
-    about = {key: document[key] for key in ("moved", "request", "effect") if key in document}
+    about = {key: document[key] for key in ("moved", "request", "effect", "findings") if key in document}
     session.output.result(
         ({} if created is None else {"created": created})
         | {"app": slug, "channel": document, "install_url": document.get("install_url")}

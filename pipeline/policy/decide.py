@@ -158,6 +158,10 @@ def _debuggable(subject: Subject, _policy: Effective, _known: Known) -> str | No
     return subject.debuggable
 
 
+def _debug_key(subject: Subject, _policy: Effective, _known: Known) -> str | None:
+    return subject.debug_key
+
+
 def _development(subject: Subject, _policy: Effective, _known: Known) -> str | None:
     return subject.development_profile
 
@@ -207,6 +211,7 @@ _CHECKS: Final[Mapping[str, _Check]] = {
     "not-notarized": _not_notarized,
     "no-sbom": _no_sbom,
     "debuggable": _debuggable,
+    "debug-key": _debug_key,
     "development-profile": _development,
     "profile-expired": _expired,
     "target-sdk-too-low": _target_sdk,

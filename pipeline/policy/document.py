@@ -77,6 +77,13 @@ class Policy:
             policy._refuse_looser(name, rules)
         return policy
 
+    @classmethod
+    def stored(cls, raw: Mapping[str, Any]) -> "Policy":
+        """A policy that was parsed when it was set, maybe by another version of this program: what is not known here is passed over."""
+        return cls(
+            _known_part(raw), {name: _known_part(rules) for name, rules in raw.get("channels", {}).items()}
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """As it is stored and sent."""
         return {
@@ -137,6 +144,13 @@ def _rule_set(raw: Any, pointer: str) -> RuleSet:
         if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= most:
             raise _invalid(f"{pointer}/limits/{name}", f"is a whole number from 1 to {most}")
     return RuleSet({name: Level(level) for name, level in rules.items()}, dict(limits))
+
+
+def _known_part(raw: Mapping[str, Any]) -> RuleSet:
+    return RuleSet(
+        {name: Level(level) for name, level in raw.get("rules", {}).items() if name in CONFIGURABLE},
+        {name: number for name, number in raw.get("limits", {}).items() if name in LIMITS},
+    )
 
 
 def _object(raw: Any, pointer: str, known: tuple[str, ...] | None) -> dict[str, Any]:

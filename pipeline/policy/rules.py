@@ -150,6 +150,14 @@ DEBUGGABLE: Final = _rule(
     "Publish the release build.",
     "Android, android:debuggable; Apple, get-task-allow",
 )
+DEBUG_KEY: Final = _rule(
+    "debug-key",
+    Level.WARNING,
+    "APK, AAB",
+    "The app is signed with the debug key of somebody's Android tools, which every machine makes for itself: {evidence}.",
+    "Sign it with the app's own release key (`signingConfigs.release` in build.gradle).",
+    "developer.android.com, Sign your app: Google Play refuses it",
+)
 DEVELOPMENT_PROFILE: Final = _rule(
     "development-profile",
     Level.WARNING,
@@ -207,6 +215,7 @@ CONFIGURABLE: Final = {
         NOT_NOTARIZED,
         NO_SBOM,
         DEBUGGABLE,
+        DEBUG_KEY,
         DEVELOPMENT_PROFILE,
         PROFILE_EXPIRED,
         TARGET_SDK_TOO_LOW,

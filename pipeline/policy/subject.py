@@ -43,6 +43,7 @@ _MAC: Final = frozenset({"app-zip", "dmg", "pkg"})
 _APPLE: Final = _MAC | {"ipa"}
 _WINDOWS: Final = frozenset({"msix", "msix-bundle", "msi", "pe"})
 _MSI_FIELDS: Final = 3  # Windows Installer looks at no more (Property ProductVersion)
+_DEBUG_KEY: Final = "CN=Android Debug"  # as the Android plugin for Gradle names the key that it makes
 _DOTTED: Final = re.compile(r"[0-9]{1,19}(\.[0-9]{1,19}){0,7}")
 
 
@@ -76,6 +77,7 @@ class Subject:
     untrusted: str | None = None  # why nobody vouches for the signer
     notarization: str | None = None  # the status of the ticket
     debuggable: str | None = None  # what makes it so
+    debug_key: str | None = None  # the name of the certificate that the tools made
     development_profile: str | None = None  # the profile's name
     profile_expires: datetime | None = None
     target_sdk: int | None = None
@@ -122,6 +124,7 @@ def subject(
         untrusted=holder.why_untrusted,
         notarization=_notarization(kind, details),
         debuggable=_debuggable(kind, details),
+        debug_key=holder.shown if kind in _ANDROID and _DEBUG_KEY in holder.shown else None,
         development_profile=_text(details, "profile_name") or "unnamed"
         if details.get("provisioning_type") == "development"
         else None,

@@ -185,6 +185,16 @@ def test_a_debuggable_build(line: Line) -> None:
     assert found(line.apk(3, **debuggable)) == {}
 
 
+def test_a_build_signed_with_the_debug_key_of_the_tools(line: Line) -> None:
+    debug = fixture("apk/io.appium.settings-8.0.10.apk")
+    assert found(line.publish(debug, "settings.apk", "android"))["policy.debug-key"] == "warning"
+    line.rules("debug-key=error")
+    assert found(line.publish(debug, "settings.apk", "android", status=5))["policy.debug-key"] == "error"
+    release = line.other("two")
+    release.rules("debug-key=error")
+    assert found(release.publish(fixture("apk/v2.only.sig_2.apk"), "v2.apk", "android")) == {}
+
+
 def test_a_target_sdk_below_the_floor(line: Line) -> None:
     line.rules("min_target_sdk=34")
     line.apk(1)
@@ -291,19 +301,25 @@ def test_an_artifact_over_the_limit(line: Line) -> None:
 
 def test_a_channel_refuses_what_the_app_takes_at_publish_and_at_promotion(line: Line) -> None:
     debuggable = {"application": {"debuggable": True}}
-    line.rules("debuggable=error", channel="stable")
+    line.rules("debuggable=error", "no-sbom=warning", channel="stable")
     internal = line.apk(1, channel="internal", **debuggable)
     assert internal["channel"]["moved"] is True
     document = line.apk(2, channel="stable", status=5, **debuggable)
     assert document["error"]["code"] == "policy_failed"
-    assert found(document) == {"policy.debuggable": "error"}
+    assert found(document) == {"policy.debuggable": "error", "policy.no-sbom": "warning"}
     assert "channel stable asks for debuggable" in document["error"]["detail"]
     refused = line.dist.json("channel", "promote", line.slug, "stable", internal["release"]["id"], status=5)
     assert refused["error"]["code"] == "policy_failed"
     assert "stable" in refused["error"]["detail"]
     (finding,) = [row for row in refused["error"]["findings"] if row["severity"] == "error"]
     assert (finding["rule"], finding["artifact"]) == ("policy.debuggable", "notes.apk")
+    line.dist.json(
+        "channel", "promote", line.slug, "stable", internal["release"]["id"], "--dry-run", status=5
+    )
     assert [row["name"] for row in line.dist.json("channel", "list", line.slug)["items"]] == ["internal"]
+    sound = line.apk(3)
+    moved = line.dist.json("channel", "promote", line.slug, "stable", sound["release"]["id"])
+    assert [row["rule"] for row in moved["findings"]] == ["policy.no-sbom"]
 
 
 def test_an_admin_sees_what_a_policy_would_have_said_before_setting_it(line: Line) -> None:

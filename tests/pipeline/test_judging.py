@@ -364,6 +364,31 @@ def test_two_first_releases_that_were_validated_at_once_cannot_both_pin_their_ke
     )
 
 
+def test_a_release_refused_at_the_last_moment_is_not_run_again_when_its_bytes_are_garbage(
+    domain: Domain, ci: Actor, admin: Actor
+) -> None:
+    from pipeline.models import Blob
+
+    one = domain.submitted(ci, "notes", "1.0", {"a": apk(7)})
+    validated(domain, one)
+    set_policy(domain, admin, {"rules": {"no-sbom": "error"}})
+    store(domain, one)
+    assert status(domain, one) is ReleaseStatus.REJECTED
+    (artifact,) = domain.artifacts(one)
+    assert artifact.sha256 is not None
+    set_policy(domain, admin, {})
+    with domain.write() as operation:
+        operation.session.get_one(Blob, artifact.sha256).condemned_at = operation.now
+    with domain.write(admin) as operation, pytest.raises(Conflict, match="no longer kept"):
+        release.rerun(operation, one)
+    with domain.write(admin) as operation:
+        operation.session.get_one(Blob, artifact.sha256).condemned_at = None
+        operation.session.flush()
+        release.rerun(operation, one)
+    domain.work()
+    assert status(domain, one) is ReleaseStatus.PUBLISHED
+
+
 def test_a_policy_that_became_stricter_while_a_release_was_validated_holds(
     domain: Domain, ci: Actor, admin: Actor
 ) -> None:

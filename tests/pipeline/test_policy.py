@@ -92,6 +92,21 @@ def test_an_app_that_became_stricter_later_overrules_its_channel() -> None:
     assert stricter.entering("stable").levels["no-sbom"] == (Level.ERROR, None)
 
 
+def test_a_stored_policy_is_read_by_a_program_that_does_not_know_all_of_it() -> None:
+    later = {
+        "rules": {"debuggable": "error", "rule-of-tomorrow": "error"},
+        "limits": {"limit_of_tomorrow": 1},
+        "channels": {"stable": {"rules": {"signer-changed": "off", "unsigned": "error"}, "limits": {}}},
+    }
+    policy = Policy.stored(later)
+    assert policy.entering("stable").levels["debuggable"] == (Level.ERROR, None)
+    assert policy.entering("stable").levels["unsigned"] == (Level.ERROR, "stable")
+    assert policy.entering("stable").levels["signer-changed"] == (Level.ERROR, None), (
+        "looser words do not count"
+    )
+    assert set(policy.entering().levels) == set(CONFIGURABLE)
+
+
 @pytest.mark.parametrize(
     ("document", "pointer"),
     [
@@ -271,6 +286,7 @@ LINEAGE = {
         {"sha256": NEXT_KEY, "capabilities": []},
     ]
 }
+DEBUG_SIGNED = {"status": "valid", "signers": [{"sha256": KEY, "subject": "C=US,O=Android,CN=Android Debug"}]}
 CASES: list[tuple[str, Subject, Known, dict[str, int]]] = [
     ("platform-not-allowed", facts("apk", platform="any"), Known(NOW, allowed_platforms=["android"]), {}),
     ("identifier-changed", facts("apk"), Known(NOW, identifiers={"com.example.other"}), {}),
@@ -287,6 +303,7 @@ CASES: list[tuple[str, Subject, Known, dict[str, int]]] = [
     ("not-notarized", facts("pkg", details={"notarization": {"status": "invalid"}}), Known(NOW), {}),
     ("no-sbom", facts("tarball"), Known(NOW), {}),
     ("debuggable", facts("apk", details={"debuggable": True}), Known(NOW), {}),
+    ("debug-key", facts("apk", signature=DEBUG_SIGNED), Known(NOW), {}),
     ("debuggable", facts("ipa", details=GRANTED), Known(NOW), {}),
     ("debuggable", facts("dmg", details={"app": GRANTED}), Known(NOW), {}),
     ("development-profile", facts("ipa", details={"provisioning_type": "development"}), Known(NOW), {}),
@@ -322,6 +339,7 @@ SILENT: list[tuple[str, Subject, Known, dict[str, int]]] = [
     ("not-notarized", facts("ipa"), Known(NOW), {}),
     ("no-sbom", facts("tarball"), Known(NOW, sboms=1), {}),
     ("no-sbom", facts("", sha256=None), Known(NOW), {}),
+    ("debug-key", facts("apk", signers=[KEY]), Known(NOW), {}),
     ("debuggable", facts("apk", details={"debuggable": False}), Known(NOW), {}),
     ("development-profile", facts("ipa", details={"provisioning_type": "adhoc"}), Known(NOW), {}),
     ("profile-expired", facts("ipa", details={"profile_expires": "2026-11-20T00:00:01Z"}), Known(NOW), {}),
