@@ -32,8 +32,8 @@ def change(
 ) -> tuple[App, Policy, AppPolicy | None]:
     """Replace the policy. Raises `Invalid` for one that cannot be, `Conflict` when somebody else was first."""
     app = apps.find(operation, slug, Right.APP_WRITE)
-    wanted = Policy.parse(document)
     present, row = policy_of(operation.session, app)
+    wanted = Policy.parse(document, replaces=present)
     if wanted == present:  # also when the answer to the first request was lost
         return app, present, row
     revision = 0 if row is None else row.revision

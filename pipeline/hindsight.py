@@ -6,6 +6,7 @@ from sqlmodel import col, select
 
 from pipeline import apps, pins, policy
 from pipeline.access import Right
+from pipeline.app_policy import policy_of
 from pipeline.formats.facts import Finding
 from pipeline.judging import sboms_of, subject_of
 from pipeline.models import App, AppPin, Artifact, Release
@@ -22,7 +23,7 @@ def preview(
 ) -> tuple[App, list[dict[str, Any]]]:
     """The newest releases that are out, the last opened one first, each with what this policy says of it. Nothing is changed."""
     app = apps.find(operation, slug, Right.RELEASE_READ)
-    wanted = Policy.parse(document)
+    wanted = Policy.parse(document, replaces=policy_of(operation.session, app)[0])
     rows = operation.session.exec(
         select(Release)
         .where(Release.app_id == app.id, Release.status == ReleaseStatus.PUBLISHED)

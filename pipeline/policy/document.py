@@ -62,20 +62,25 @@ class Policy:
     channels: Mapping[str, RuleSet] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
-    def parse(cls, raw: Any) -> "Policy":
-        """A policy from JSON. Raises `Invalid`, which names the place."""
+    def parse(cls, raw: Any, *, replaces: "Policy | None" = None) -> "Policy":
+        """A policy from JSON. Raises `Invalid`, which names the place.
+
+        A channel's word that stood in the policy that it `replaces`, and that the app itself overtakes now, is dropped.
+        """
         document = _object(raw, "", (*_KEYS, "channels"))
         own = _rule_set({key: document[key] for key in _KEYS if key in document}, "")
         named = _object(document.get("channels", {}), "/channels", None)
         if len(named) > CHANNELS_MAX:
-            raise _invalid("/channels", f"has {len(named)} channels; at most {CHANNELS_MAX} are allowed")
+            raise _invalid("/channels", f"has {len(named)} channels where at most {CHANNELS_MAX} are allowed")
         channels = {
             parse_channel(name): _rule_set(rules, f"/channels/{name}") for name, rules in named.items()
         }
-        policy = cls(own, {name: rules for name, rules in sorted(channels.items()) if rules != RuleSet()})
-        for name, rules in policy.channels.items():
-            policy._refuse_looser(name, rules)
-        return policy
+        app, before = cls(own), replaces or cls()
+        kept = {
+            name: app._stricter(name, rules, before.channels.get(name, RuleSet()))
+            for name, rules in sorted(channels.items())
+        }
+        return cls(own, {name: rules for name, rules in kept.items() if rules != RuleSet()})
 
     @classmethod
     def stored(cls, raw: Mapping[str, Any]) -> "Policy":
@@ -112,20 +117,21 @@ class Policy:
                 limits[name] = number, channel
         return Effective(levels, limits)
 
-    def _refuse_looser(self, channel: str, stricter: RuleSet) -> None:
-        for name, level in stricter.rules.items():
+    def _stricter(self, channel: str, wanted: RuleSet, before: RuleSet) -> RuleSet:
+        """What a channel may say beside these rules of the app."""
+        rules, limits = dict(wanted.rules), dict(wanted.limits)
+        for name, level in wanted.rules.items():
             if level.strictness < self.level(name).strictness:
-                raise _invalid(
-                    f"/channels/{channel}/rules/{name}",
-                    f"is {level.value}, looser than the app's own {self.level(name).value}; a channel can only be stricter",
-                )
-        for name, number in stricter.limits.items():
+                del rules[name]
+                if before.rules.get(name) is not level:
+                    raise _looser(f"/channels/{channel}/rules/{name}", level, self.level(name))
+        for name, number in wanted.limits.items():
             own = self.own.limits.get(name)
             if own is not None and own != number and not _is_stricter(name, number, own):
-                raise _invalid(
-                    f"/channels/{channel}/limits/{name}",
-                    f"is {number}, looser than the app's own {own}; a channel can only be stricter",
-                )
+                del limits[name]
+                if before.limits.get(name) != number:
+                    raise _looser(f"/channels/{channel}/limits/{name}", number, own)
+        return RuleSet(rules, limits)
 
 
 def _is_stricter(name: str, number: int, than: int) -> bool:
@@ -138,11 +144,11 @@ def _rule_set(raw: Any, pointer: str) -> RuleSet:
     limits = _object(document.get("limits", {}), f"{pointer}/limits", tuple(LIMITS))
     for name, level in rules.items():
         if not isinstance(level, str) or level not in set(Level):
-            raise _invalid(f"{pointer}/rules/{name}", f"is one of {', '.join(Level)}")
+            raise _invalid(f"{pointer}/rules/{name}", f"has to be one of {', '.join(Level)}")
     for name, number in limits.items():
         most = LIMITS[name].maximum
         if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= most:
-            raise _invalid(f"{pointer}/limits/{name}", f"is a whole number from 1 to {most}")
+            raise _invalid(f"{pointer}/limits/{name}", f"has to be a whole number from 1 to {most}")
     return RuleSet({name: Level(level) for name, level in rules.items()}, dict(limits))
 
 
@@ -155,13 +161,19 @@ def _known_part(raw: Mapping[str, Any]) -> RuleSet:
 
 def _object(raw: Any, pointer: str, known: tuple[str, ...] | None) -> dict[str, Any]:
     if not isinstance(raw, dict):
-        raise _invalid(pointer or "/", "is an object")
+        raise _invalid(pointer or "/", "has to be an object")
     for key in raw:
         if not isinstance(key, str) or (known is not None and key not in known):
             raise _invalid(
                 f"{pointer}/{str(key)[:80]}", f"is not known; known are {', '.join(known or ('names',))}"
             )
     return raw
+
+
+def _looser(pointer: str, said: object, own: object) -> Invalid:
+    return _invalid(
+        pointer, f"is {said}, looser than the app's own {own}, and a channel can only be stricter"
+    )
 
 
 def _invalid(pointer: str, what: str) -> Invalid:

@@ -36,10 +36,8 @@ class PolicyRule:
     def finding(self, level: Level, evidence: str, *, channel: str | None = None) -> Finding:
         """The rule, found; `channel` is the one whose policy asks for it."""
         found = self.rule.finding(evidence)
-        message = (
-            found.message if channel is None else f"{found.message} (channel {channel} asks for {self.name})"
-        )
-        return replace(found, severity=Severity(level.value), message=message)
+        asked_by = "" if channel is None else f" (rule {self.name} of channel {channel})"
+        return replace(found, severity=Severity(level.value), message=found.message + asked_by)
 
 
 @dataclass(frozen=True, slots=True)

@@ -307,7 +307,7 @@ def test_a_channel_refuses_what_the_app_takes_at_publish_and_at_promotion(line: 
     document = line.apk(2, channel="stable", status=5, **debuggable)
     assert document["error"]["code"] == "policy_failed"
     assert found(document) == {"policy.debuggable": "error", "policy.no-sbom": "warning"}
-    assert "channel stable asks for debuggable" in document["error"]["detail"]
+    assert "rule debuggable of channel stable" in document["error"]["detail"]
     refused = line.dist.json("channel", "promote", line.slug, "stable", internal["release"]["id"], status=5)
     assert refused["error"]["code"] == "policy_failed"
     assert "stable" in refused["error"]["detail"]
@@ -362,7 +362,7 @@ def test_setting_a_policy_bit_by_bit_and_as_a_file(line: Line, tmp_path: Path) -
         ([], "Nothing is to be changed"),
         (["--rule", "debuggable"], "no name and value"),
         (["--rule", "debugable=error"], "/rules/debugable is not known"),
-        (["--rule", "debuggable=fatal"], "/rules/debuggable is one of off, warning, error"),
+        (["--rule", "debuggable=fatal"], "/rules/debuggable has to be one of off, warning, error"),
         (["--limit", "min_target_sdk=x"], "no whole number"),
         (["--limit", "min_target_sdk=0"], "from 1 to"),
         (["--unset", "debuggable"], "is not set"),

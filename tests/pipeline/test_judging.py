@@ -452,7 +452,7 @@ def test_a_requested_channel_that_refuses_a_release_refuses_its_publish(
     stable = publish(domain, ci, "1.1", apk(2, debuggable=True), channel_name="stable")
     assert status(domain, stable) is ReleaseStatus.REJECTED
     assert said(domain, stable) == {"debuggable": "error"}
-    assert "channel stable asks for debuggable" in message(domain, stable, "debuggable")
+    assert "rule debuggable of channel stable" in message(domain, stable, "debuggable")
     assert (domain.release(stable).failure or {})["code"] == "policy_failed"
 
 

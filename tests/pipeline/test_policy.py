@@ -86,7 +86,21 @@ def test_a_channel_is_stricter_and_says_so() -> None:
     assert Policy.parse(policy.as_dict()) == policy
 
 
-def test_an_app_that_became_stricter_later_overrules_its_channel() -> None:
+def test_an_app_that_becomes_stricter_overtakes_what_its_channel_said_before() -> None:
+    channel = {
+        "stable": {"rules": {"no-sbom": "warning", "unsigned": "error"}, "limits": {"min_target_sdk": 33}}
+    }
+    before = Policy.parse({"channels": channel})
+    document = {"rules": {"no-sbom": "error"}, "limits": {"min_target_sdk": 34}, "channels": channel}
+    with pytest.raises(Invalid, match="no-sbom is warning, looser than the app's own error"):
+        Policy.parse(document)
+    after = Policy.parse(document, replaces=before)
+    assert after.channels["stable"].as_dict() == {"rules": {"unsigned": "error"}, "limits": {}}
+    assert after.entering("stable").levels["no-sbom"] == (Level.ERROR, None)
+    assert after.entering("stable").limits == {"min_target_sdk": (34, None)}
+
+
+def test_a_stored_word_that_is_looser_than_a_default_of_today_does_not_count() -> None:
     policy = Policy.parse({"channels": {"stable": {"rules": {"no-sbom": "warning"}}}})
     stricter = replace(policy, own=replace(policy.own, rules={"no-sbom": Level.ERROR}))
     assert stricter.entering("stable").levels["no-sbom"] == (Level.ERROR, None)
@@ -394,7 +408,7 @@ def test_a_limit_that_a_channel_lowered_names_the_channel() -> None:
     )
     (finding,) = decide(facts("tarball", size=7), policy.entering("stable"), Known(NOW))
     assert "7 bytes" in finding.message
-    assert "channel stable asks for too-large" in finding.message
+    assert "rule too-large of channel stable" in finding.message
 
 
 def test_a_remedy_holds_the_command_as_it_can_be_copied() -> None:
