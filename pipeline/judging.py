@@ -101,6 +101,7 @@ def remember(
                     line=subject.build_line,
                     sort_key=subject.build.key,
                     build=subject.build.shown,
+                    archs=sorted(subject.archs),
                     sha256=subject.sha256,
                 )
             )
@@ -124,10 +125,8 @@ def on_entering(
         known = replace(
             _known(operation, app, artifact, subject, artifacts, former=True),
             same_build=None,
-            highest=max(
-                (past for line, past in present if line == subject.build_line),
-                key=lambda past: past.key,
-                default=None,
+            highest=policy.highest(
+                subject.archs, [past for line, past in present if line == subject.build_line]
             ),
         )
         found += [
@@ -197,10 +196,10 @@ def _known(
 
 
 def _highest(session: Session, app: App, artifact: Artifact, subject: Subject) -> Past | None:
-    """The highest build of the line that is out; a revoked one was a mistake and counts no more."""
+    """The build to compare with, of those that are out; a revoked one was a mistake and counts no more."""
     if subject.build is None:
         return None
-    found = session.exec(
+    falling = (
         select(PublishedBuild, Release)
         .join(Release, col(Release.id) == col(PublishedBuild.release_id))
         .where(
@@ -210,9 +209,10 @@ def _highest(session: Session, app: App, artifact: Artifact, subject: Subject) -
             Release.status == ReleaseStatus.PUBLISHED,
         )
         .order_by(col(PublishedBuild.sort_key).desc())
-        .limit(1)
-    ).first()
-    return None if found is None else _past(*found)
+        .execution_options(yield_per=50)
+    )
+    with session.exec(falling) as rows:  # nearly always the first one is it
+        return policy.highest(subject.archs, (_past(row, release) for row, release in rows))
 
 
 def _same_build(session: Session, app: App, artifact: Artifact, subject: Subject) -> Past | None:
@@ -229,23 +229,30 @@ def _same_build(session: Session, app: App, artifact: Artifact, subject: Subject
             PublishedBuild.release_id != artifact.release_id,
             PublishedBuild.sha256 != subject.sha256,
         )
-        .limit(1)
-    ).first()
-    return None if found is None else _past(*found)
+    )
+    pasts = (_past(row, release) for row, release in found)
+    return next((past for past in pasts if past.shares(subject.archs)), None)
 
 
 def _past(row: PublishedBuild, release: Release) -> Past:
     revoked = ", revoked" if release.status is ReleaseStatus.REVOKED else ""
-    return Past(row.build, row.sort_key, row.sha256, f"{release.version} ({release.id}{revoked})")
+    return Past(
+        row.build,
+        row.sort_key,
+        row.sha256,
+        f"{release.version} ({release.id}{revoked})",
+        frozenset(row.archs),
+    )
 
 
 def _on_channel(session: Session, app: App, name: str, *, besides: Release) -> list[tuple[str, Past]]:
-    """The builds that the channel points to now, with their lines."""
+    """The builds that the channel points to now, with their lines, in falling order."""
     rows = session.exec(
         select(PublishedBuild, Release)
         .join(Release, col(Release.id) == col(PublishedBuild.release_id))
         .join(Channel, col(Channel.release_id) == col(Release.id))
         .where(Channel.app_id == app.id, Channel.name == name, Release.id != besides.id)
+        .order_by(col(PublishedBuild.sort_key).desc())
     ).all()
     return [(row.line, _past(row, release)) for row, release in rows]
 

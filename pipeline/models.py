@@ -379,6 +379,7 @@ class PublishedBuild(SQLModel, table=True):
     line: str
     sort_key: str
     build: str
+    archs: list[str] = _json(null=False)
     sha256: str | None = None
 
 

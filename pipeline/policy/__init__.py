@@ -12,7 +12,7 @@
 Left to others: where policies, pins and past builds are kept, and when they are asked (`pipeline.judging`, `pipeline.pins`).
 """
 
-from pipeline.policy.decide import Known, Past, decide, refuses, slot
+from pipeline.policy.decide import Known, Past, decide, highest, refuses, slot
 from pipeline.policy.document import Effective, Policy, RuleSet
 from pipeline.policy.preview import PastArtifact, PastRelease, World, preview
 from pipeline.policy.rules import CONFIGURABLE, LIMITS, RULES, Level
@@ -34,6 +34,7 @@ __all__ = [
     "Subject",
     "World",
     "decide",
+    "highest",
     "preview",
     "refuses",
     "slot",

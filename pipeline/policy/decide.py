@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -24,6 +24,11 @@ class Past:
     key: str
     sha256: str | None
     where: str
+    archs: frozenset[str] = frozenset()
+
+    def shares(self, archs: frozenset[str]) -> bool:
+        """Whether a device could have this one and be offered one for `archs`."""
+        return not self.archs or not archs or bool(self.archs & archs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,21 @@ def decide(subject: Subject, policy: Effective, known: Known) -> list[Finding]:
     ):
         findings.append(ENTERPRISE_NEEDS_HTTPS.finding(known.base_url))
     return findings
+
+
+def highest(archs: frozenset[str], falling: Iterable[Past]) -> Past | None:
+    """What an artifact for `archs` is compared with, of the builds of its line in falling order.
+
+    That is the highest one for the same architectures, since splits of one app may count each in its own range. Where there is none (an
+    architecture came or went), the highest one that shares any.
+    """
+    sharing = None
+    for past in falling:
+        if past.archs == archs:
+            return past
+        if sharing is None and past.shares(archs):
+            sharing = past
+    return sharing
 
 
 def refuses(findings: Sequence[Finding]) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pipeline.formats.facts import Finding
-from pipeline.policy.decide import Known, Past, decide
+from pipeline.policy.decide import Known, Past, decide, highest
 from pipeline.policy.document import Effective, Policy
 from pipeline.policy.subject import Subject
 
@@ -64,7 +64,9 @@ def preview(
         for artifact in release.artifacts:
             build, line = artifact.subject.build, artifact.subject.build_line
             if build is not None and line is not None:
-                past = Past(build.shown, build.key, artifact.subject.sha256, release.where)
+                past = Past(
+                    build.shown, build.key, artifact.subject.sha256, release.where, artifact.subject.archs
+                )
                 out.setdefault(line, []).append(past)
     return said
 
@@ -83,7 +85,7 @@ def _judge(
             allowed_platforms=world.allowed_platforms,
             identifiers=world.identifiers.get(subject.family or ""),
             signers=world.signers.get(subject.family or ""),
-            highest=max(before, key=lambda past: past.key, default=None),
+            highest=highest(subject.archs, sorted(before, key=lambda past: past.key, reverse=True)),
             same_build=next(
                 (
                     past
@@ -91,6 +93,7 @@ def _judge(
                     if subject.build is not None
                     and past.key == subject.build.key
                     and past.sha256 != subject.sha256
+                    and past.shares(subject.archs)
                 ),
                 None,
             ),

@@ -72,7 +72,10 @@ class Subject:
     signer_shown: str = ""
     earlier_signers: tuple[str, ...] = ()
     build: Build | None = None
-    build_line: str | None = None  # what the build number is compared within
+    build_line: str | None = (
+        None  # what the build number is compared within, as far as architectures are shared
+    )
+    archs: frozenset[str] = frozenset()  # empty: any
     unsigned: str | None = None  # why it counts as unsigned
     untrusted: str | None = None  # why nobody vouches for the signer
     notarization: str | None = None  # the status of the ticket
@@ -117,9 +120,8 @@ def subject(
         signer_shown=holder.shown,
         earlier_signers=_earlier(details) if holder.identity is not None else (),
         build=build,
-        build_line=None
-        if build is None
-        else "|".join([FAMILIES[kind], "+".join(sorted(archs)), variant or ""]),
+        build_line=None if build is None else f"{FAMILIES[kind]}|{variant or ''}",
+        archs=frozenset(archs),
         unsigned=holder.why_unsigned,
         untrusted=holder.why_untrusted,
         notarization=_notarization(kind, details),

@@ -307,9 +307,32 @@ def test_an_artifact_that_did_not_change_may_come_along(domain: Domain, ci: Acto
     assert said(domain, publish(domain, ci, "1.1", same)) == {}
 
 
-def test_builds_of_other_architectures_are_not_compared(domain: Domain, ci: Actor) -> None:
-    publish(domain, ci, "1.0", apk(2001, archs=["arm64-v8a"]))
-    assert said(domain, publish(domain, ci, "1.1", apk(1002, archs=["armeabi-v7a"]))) == {}
+def test_splits_of_one_app_may_count_each_in_a_range_of_its_own(domain: Domain, ci: Actor) -> None:
+    for version, code in (("1.0", 1), ("1.1", 2)):
+        splits = (
+            apk(code, archs=["arm64-v8a", "armeabi-v7a"]),
+            apk(1000 + code, archs=["armeabi-v7a"]),
+            apk(2000 + code, archs=["arm64-v8a"]),
+        )
+        files = {f"{number}.apk": content for number, content in enumerate(splits)}
+        release_id = domain.submitted(ci, "notes", version, files)
+        with domain.write() as operation:
+            for row in release.artifacts_of(operation, domain.release(release_id)):
+                operation.session.merge(row).variant = None
+        domain.work()
+        assert status(domain, release_id) is ReleaseStatus.PUBLISHED
+        assert said(domain, release_id) == {}
+
+
+def test_an_architecture_that_came_or_went_does_not_begin_to_count_anew(domain: Domain, ci: Actor) -> None:
+    publish(domain, ci, "1.0", apk(9))
+    both = publish(domain, ci, "1.1", apk(8, archs=["arm64-v8a", "x86_64"]))
+    assert said(domain, both) == {"build-not-higher": "warning"}
+    assert said(domain, publish(domain, ci, "1.2", apk(8, archs=["arm64-v8a"])))["build-reused"] == "error"
+    assert said(domain, publish(domain, ci, "1.3", apk(5, archs=["x86_64"]))) == {
+        "build-not-higher": "warning"
+    }
+    assert said(domain, publish(domain, ci, "1.4", apk(6, archs=["x86_64"]))) == {}
 
 
 def validated(domain: Domain, *releases: str) -> None:

@@ -52,6 +52,7 @@ def upgrade() -> None:
         sa.Column("line", sa.String(), nullable=False),
         sa.Column("sort_key", sa.String(), nullable=False),
         sa.Column("build", sa.String(), nullable=False),
+        sa.Column("archs", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("sha256", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(["app_id"], ["app.id"]),
         sa.ForeignKeyConstraint(["artifact_id"], ["artifact.id"]),
