@@ -6,14 +6,15 @@
     entering a channel   a published release, by the rules of the channel as they are now, pins and expiry included
 
 Which rules hold at publishing: the app's, made stricter by the channel that the release asks for. A promotion is judged likewise,
-but for build numbers: they rose, or not, when it was published; only a channel that names `build-not-higher` compares them with what it
-points to.
+but for build numbers: they rose, or not, when it was published. A channel that names these rules itself asks again: whether other bytes
+had the build before, and whether it is higher than what the channel points to.
 
 Left to others: a policy that is not set yet, over releases that are out (`hindsight.py`).
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 
 from sqlmodel import Session, col, select
@@ -25,7 +26,7 @@ from pipeline.errors import PolicyRefused
 from pipeline.formats.facts import Finding
 from pipeline.models import App, Artifact, Channel, PublishedBuild, Release
 from pipeline.operation import Operation
-from pipeline.policy import Effective, Known, Past, Policy, Subject
+from pipeline.policy import Effective, Known, Past, Policy, RuleSet, Subject
 from pipeline.states import ReleaseStatus
 
 _BUILDS: Final = ("build-reused", "build-not-higher")
@@ -124,7 +125,7 @@ def on_entering(
         subject = subject_of(artifact)
         known = replace(
             _known(operation, app, artifact, subject, artifacts, former=True),
-            same_build=None,
+            same_build=_same_build(operation.session, app, artifact, subject, before=release.published_at),
             highest=policy.highest(
                 subject.archs, [past for line, past in present if line == subject.build_line]
             ),
@@ -162,13 +163,13 @@ def require_entry(
 
 
 def _for_promotion(asked: Policy, channel_name: str, *, going_back: bool) -> Effective:
-    effective = asked.entering(channel_name)
-    stricter = asked.channels.get(channel_name)
-    level = None if stricter is None else stricter.rules.get("build-not-higher")
-    without = effective.without(*_BUILDS)
-    if level is None or going_back:
-        return without
-    return Effective({**without.levels, "build-not-higher": (level, channel_name)}, without.limits)
+    """The channel's rules; those on build numbers only where the channel itself names them."""
+    effective = asked.entering(channel_name).without(*_BUILDS)
+    named = asked.channels.get(channel_name, RuleSet()).rules
+    own = {name: (named[name], channel_name) for name in _BUILDS if name in named}
+    if going_back:
+        own.pop("build-not-higher", None)
+    return Effective({**effective.levels, **own}, effective.limits)
 
 
 def _known(
@@ -215,11 +216,13 @@ def _highest(session: Session, app: App, artifact: Artifact, subject: Subject) -
         return policy.highest(subject.archs, (_past(row, release) for row, release in rows))
 
 
-def _same_build(session: Session, app: App, artifact: Artifact, subject: Subject) -> Past | None:
-    """Other bytes that were published with the very same build, revoked or not: devices have them."""
+def _same_build(
+    session: Session, app: App, artifact: Artifact, subject: Subject, *, before: datetime | None = None
+) -> Past | None:
+    """Other bytes that were published (`before` a moment) with the very same build, revoked or not: devices have them."""
     if subject.build is None:
         return None
-    found = session.exec(
+    query = (
         select(PublishedBuild, Release)
         .join(Release, col(Release.id) == col(PublishedBuild.release_id))
         .where(
@@ -230,7 +233,9 @@ def _same_build(session: Session, app: App, artifact: Artifact, subject: Subject
             PublishedBuild.sha256 != subject.sha256,
         )
     )
-    pasts = (_past(row, release) for row, release in found)
+    if before is not None:
+        query = query.where(col(Release.published_at) < before)
+    pasts = [_past(row, release) for row, release in session.exec(query)]
     return next((past for past in pasts if past.shares(subject.archs)), None)
 
 

@@ -549,6 +549,26 @@ def test_an_older_release_is_promoted_unless_the_channel_itself_asks_for_rising_
     promote(domain, ci, "stable", newer)
 
 
+def test_a_build_that_was_used_twice_enters_a_strict_channel_once(
+    domain: Domain, ci: Actor, admin: Actor
+) -> None:
+    set_policy(
+        domain,
+        admin,
+        {
+            "rules": {"build-reused": "warning"},
+            "channels": {"stable": {"rules": {"build-reused": "error"}}},
+        },
+    )
+    first = publish(domain, ci, "1.0", apk(7))
+    domain.clock.move(minutes=1)
+    again = publish(domain, ci, "1.1", apk(7))
+    assert said(domain, again)["build-reused"] == "warning"
+    with pytest.raises(PolicyRefused, match="Other bytes"):
+        promote(domain, ci, "stable", again)
+    promote(domain, ci, "stable", first)
+
+
 def test_a_release_from_before_a_rotation_may_still_be_promoted_and_one_by_a_removed_key_may_not(
     domain: Domain, ci: Actor, admin: Actor
 ) -> None:
