@@ -7,6 +7,7 @@ in the way (`pipeline/installing.py`), who looks (`visitor.py`), the words (`tem
 import re
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import segno
 from litestar import Response, get
@@ -43,6 +44,13 @@ class Offer:
     needs_at_least: str | None
     signer: str | None
     has_icon: bool
+
+    @property
+    def href(self) -> str:
+        """A file comes from where the page came from, which may be another address than the public one."""
+        if self.way.kind in {Kind.DIRECT, Kind.DOWNLOAD}:
+            return urlsplit(self.way.url)._replace(scheme="", netloc="").geturl()
+        return self.way.url
 
     @property
     def fails(self) -> bool:

@@ -5,11 +5,14 @@ with Platform(folder, config={"public_url": PUBLIC_URL}) as platform:
     stock(platform, folder)
 """
 
+import io
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from tests.support.build_app import IOS, zipped
 from tests.support.build_cms import make_identity
@@ -51,15 +54,36 @@ def signed_ipa(kind: str, *, days: int = 300, name: str = "Notes") -> bytes:
     content = PROFILE | granted | {"ExpirationDate": ends, "DeveloperCertificates": [signer.der]}
     app = replace(
         IOS,
-        info={"CFBundleDisplayName": name, "MinimumOSVersion": "15.0"},
-        files={**IOS.files, "embedded.mobileprovision": profile(content)},
+        info={
+            "CFBundleDisplayName": name,
+            "MinimumOSVersion": "15.0",
+            "CFBundleIcons": {"CFBundlePrimaryIcon": {"CFBundleIconFiles": ["AppIcon60x60"]}},
+        },
+        files={
+            **IOS.files,
+            "embedded.mobileprovision": profile(content),
+            "AppIcon60x60@2x.png": picture(),
+        },
         signing=Signing(identifier="com.example.notes", team="TEAM123456", signer=signer),
     )
     return zipped(app.build())
 
 
+def picture() -> bytes:
+    """An icon, as PNG."""
+    raw = io.BytesIO()
+    Image.new("RGB", (120, 120), "#3257c7").save(raw, "PNG")
+    return raw.getvalue()
+
+
 def publish(
-    platform: Platform, folder: Path, app: dict[str, Any], files: dict[str, Any], **manifest: Any
+    platform: Platform,
+    folder: Path,
+    app: dict[str, Any],
+    files: dict[str, Any],
+    *,
+    access: str = "public",
+    **manifest: Any,
 ) -> str:
     """Publish these files (content, or a fixture's path) to the channel `stable`; returns the release's id."""
     artifacts = []
@@ -75,7 +99,7 @@ def publish(
     answer = platform.publish(folder)
     assert answer.code == 0, answer
     with platform.http() as client:
-        opened = client.patch(f"/api/v1/apps/{app['slug']}", json={"access": "public"})
+        opened = client.patch(f"/api/v1/apps/{app['slug']}", json={"access": access})
     assert opened.status_code == 200, opened.text
     return answer.json["release"]["id"]
 
