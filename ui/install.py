@@ -15,7 +15,7 @@ from litestar import Response, get
 from pipeline import channel, download
 from pipeline.admission import Admission
 from pipeline.errors import NotFound
-from pipeline.installing import Kind, Way
+from pipeline.installing import Kind, Need, Way
 from pipeline.models import App, Artifact, Channel, Release
 from pipeline.operation import Operation
 from pipeline.values import Platform
@@ -32,6 +32,8 @@ _ARCHS: Final = {
     "x86_64": {"x86_64", "amd64", "x64"},
     "x86": {"x86", "i386", "i486", "i586", "i686"},
 }
+# The system refuses these at first, and the person has to talk it round.
+_STOPPED: Final = frozenset({Need.GATEKEEPER_APPROVAL, Need.SMARTSCREEN_APPROVAL, Need.CERTIFICATE_TRUST})
 _COMMON_NAME: Final = re.compile(r"(?:^|,)\s*CN=((?:\\.|[^,\\])+)")
 
 
@@ -163,11 +165,14 @@ def _order(visitor: Visitor) -> list[str]:
     return list(dict.fromkeys([*visitor.platforms, Platform.ANY.value, *(each.value for each in Platform)]))
 
 
-def _rank(offer: Offer, visitor: Visitor) -> tuple[bool, bool, bool, str]:
-    """What works before what fails, what fits the processor, what installs before what is only a file, as published."""
+def _rank(offer: Offer, visitor: Visitor) -> tuple[bool, bool, bool, bool, str]:
+    """What works before what fails, what fits the processor, what installs before what is only a file, what the system lets pass before
+    what it stops, else as published.
+    """
     archs = set(offer.artifact.archs or ())
     fits = visitor.arch is None or not archs or bool(archs & _ARCHS[visitor.arch])
-    return offer.fails, not fits, offer.way.kind is Kind.DOWNLOAD, offer.artifact.id
+    stopped = not _STOPPED.isdisjoint(offer.way.needs)
+    return offer.fails, not fits, offer.way.kind is Kind.DOWNLOAD, stopped, offer.artifact.id
 
 
 def _icon(groups: list[PlatformOffers]) -> str | None:

@@ -83,8 +83,8 @@ def best(page: Page) -> tuple[str | None, str]:
         (IPHONE, "ios", "testflight", TESTFLIGHT),
         (IPAD, "ios", "testflight", TESTFLIGHT),
         (ANDROID, "android", "direct", "/notes.apk"),
-        (MAC, "macos", "direct", "/Notes."),
-        (WINDOWS, "windows", "direct", "/notes-"),
+        (MAC, "macos", "direct", "/Notes.pkg"),
+        (WINDOWS, "windows", "direct", "/notes-setup.exe"),
         (LINUX, "linux", "direct", "/hello_2.10-3_amd64.deb"),
     ],
     ids=["iPhone", "iPad", "Android", "Mac", "Windows", "Linux"],
@@ -375,7 +375,7 @@ def test_a_revoked_release_is_not_offered_and_the_page_says_why(shop: Shop, brow
             assert reason in said
             shown = page.locator(".act a").evaluate_all("links => links.map(link => link.href)")
             if release_id == ids[1]:
-                assert "Version 2.0 was revoked" in said
+                assert "Version 2.0 (build 2) was revoked: It loses" in said
                 assert "replace it with the version below" in said
                 assert "Version 1.0" in page.locator(".release").inner_text()
                 assert len(shown) == 1
