@@ -25,8 +25,12 @@ from ui.visitor import DESKTOPS, HINTS, Visitor, visitor_of
 
 _DEFAULT_CHANNEL: Final = "stable"
 _PHONES: Final = frozenset({"ios", "android"})
-# With the hints, the first answer already fits the processor and the system's version: the browser asks again, once.
-_ASK_FOR_HINTS: Final = {"Accept-CH": ", ".join(HINTS), "Critical-CH": ", ".join(HINTS)}
+_HEADERS: Final = {
+    # With the hints, the first answer already fits the processor and the system's version: the browser asks again, once.
+    "Accept-CH": ", ".join(HINTS),
+    "Critical-CH": ", ".join(HINTS),
+    "Cache-Control": "no-store",  # the page holds tickets
+}
 _ARCHS: Final = {
     "arm64": {"arm64", "arm64-v8a", "arm64e", "aarch64"},
     "x86_64": {"x86_64", "amd64", "x64"},
@@ -105,7 +109,7 @@ def routes(frame: PageFrame) -> list[Any]:
                 address=address,
                 qr=_qr(address) if on_phones and visitor.platform in {*DESKTOPS, None} else None,
             )
-            page.headers.update(_ASK_FOR_HINTS)
+            page.headers.update(_HEADERS)
             return page
 
     return frame.finished([install_app, install_channel])

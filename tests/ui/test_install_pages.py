@@ -204,7 +204,7 @@ def test_a_file_for_download_never_looks_like_an_install(shop: Shop, browser: Br
         assert page.get_by_role("link", name="Install").count() == 0
         button = page.locator(".act .button")
         assert button.inner_text().startswith("Download the file")
-        assert "main" not in (button.get_attribute("class") or "").split()
+        assert "strong" not in (button.get_attribute("class") or "").split()
         assert "does not install it from a web page" in page.locator(".one").inner_text()
 
 
@@ -214,10 +214,10 @@ def test_an_expired_profile_is_told_before_somebody_taps(shop: Shop, browser: Br
         assert "expired on 2022-01-15" in notice
         assert "Renew the profile" in notice
         assert page.locator(".act .button").inner_text() == "Try to install all the same"
-        assert page.locator(".button.main").count() == 0
+        assert page.locator(".button.strong").count() == 0
     with visit(browser, IPHONE, shop.at("expiring")) as page:
         assert "can be neither installed nor started" in page.locator(".notice").inner_text()
-        assert page.locator(".button.main").inner_text() == "Install"
+        assert page.locator(".button.strong").inner_text() == "Install"
 
 
 # -- what stands in the way elsewhere -----------------------------------------------------------------
@@ -305,7 +305,7 @@ def test_facts_are_whole_and_the_digest_can_be_taken_in_one_go(shop: Shop, brows
         card.get_by_role("button", name="Copy").first.click()
         card.get_by_role("button", name="Copied").wait_for()
         assert page.evaluate("navigator.clipboard.readText()") == document["sha256"]
-        assert "Faster sync.\nFewer bugs." in page.locator(".side").inner_text()
+        assert "Faster sync.\nFewer bugs." in page.locator(".aside").inner_text()
 
 
 @pytest.mark.parametrize("device", [WINDOWS, WINDOWS.in_the_dark], ids=["light", "dark"])
@@ -328,6 +328,7 @@ def test_the_browser_is_asked_for_what_its_name_hides(shop: Shop) -> None:
     answer = httpx.get(shop.at("notes"), timeout=30)
     wanted = "Sec-CH-UA-Platform-Version, Sec-CH-UA-Arch, Sec-CH-UA-Bitness"
     assert (answer.headers["accept-ch"], answer.headers["critical-ch"]) == (wanted, wanted)
+    assert answer.headers["cache-control"] == "no-store"
 
 
 # -- what must not harm -------------------------------------------------------------------------------
