@@ -12,7 +12,7 @@ from pipeline.expiry import DAYS_DEFAULT, expiring
     "/api/v1/expiring",
     sync_to_thread=True,
     tags=["expiring"],
-    summary="Profiles and certificates in use, and tokens, that end within so many days or have ended",
+    summary="Profiles and certificates in use, tokens and links that end within so many days or have ended",
 )
 def list_expiring(
     request: AnyRequest, services: Services, days: int = DAYS_DEFAULT, app: str | None = None

@@ -37,7 +37,7 @@ GROUPS: Final[Mapping[str, tuple[str, str]]] = {
     "audit": ("audit", "The audit log: read it, and prove that nobody rewrote it."),
     "queue": ("queue", "What the workers are doing."),
     "webhook": ("webhook", "Webhooks: who is told what happens, and whether it arrived."),
-    "expiring": ("expiring", "Profiles, certificates and tokens that end soon."),
+    "expiring": ("expiring", "Profiles, certificates, tokens and links that end soon."),
     "inspect": ("inspect", "What is in a file, with no server."),
     "cas": ("cas", "Folders as trees of blobs in a store, with no server."),
     "pkg": ("pkg", "Signed packages: create, sign, verify, unpack, with no server."),

@@ -53,7 +53,7 @@ FIGURES: Final = (
     Figure("distd_webhook_deliveries", "Deliveries by state, of the last 30 days.", ("status",)),
     Figure(
         "distd_expiring",
-        "What ends within 30 days (near) or has ended (expired) and is in use, by kind.",
+        "What is in use and ends within 30 days (near) or has ended (expired), by kind.",
         ("kind", "state"),
     ),
 )

@@ -1,5 +1,7 @@
 """Webhooks: addresses that are told what happens to an app, or to all of them. Made, listed, removed, their secrets replaced.
 
+The audit log names a webhook's host only: with many services the rest of the URL is a secret.
+
 Left to others: what is told (`notices.py`), how it gets there (`deliveries.py`), which addresses are refused (`webhook_target.py`).
 """
 
@@ -83,7 +85,8 @@ def create(
             remedy=f"Name one with --app: {', '.join(sorted(operation.actor.apps))}.",
             pointer="/app",
         )
-    address = literal(parse_target(url).host)
+    host = parse_target(url).host
+    address = literal(host)
     refused = None if address is None else refusal(address, allow_networks)
     if refused is not None:
         raise Invalid(
@@ -109,7 +112,7 @@ def create(
     )
     operation.session.add(hook)
     operation.session.flush()
-    operation.record("webhook.created", hook.id, app=app, url=url, events=wanted)
+    operation.record("webhook.created", hook.id, app=app, host=host, events=wanted)
     return hook
 
 
@@ -121,7 +124,7 @@ def remove(operation: Operation, webhook_id: str) -> None:
     session.execute(delete(WebhookAttempt).where(col(WebhookAttempt.delivery_id).in_(of_hook)))
     session.execute(delete(WebhookDelivery).where(col(WebhookDelivery.webhook_id) == hook.id))
     session.delete(hook)
-    operation.record("webhook.deleted", hook.id, app=app, url=hook.url)
+    operation.record("webhook.deleted", hook.id, app=app, host=parse_target(hook.url).host)
 
 
 def rotate(operation: Operation, webhook_id: str, *, overlap: str = OVERLAP_DEFAULT) -> Webhook:
@@ -163,4 +166,5 @@ def disable(operation: Operation, hook: Webhook, reason: str) -> None:
             error=f"the webhook was disabled: {reason}",
         )
     )
-    operation.record("webhook.disabled", hook.id, app=app.slug if app else None, url=hook.url, reason=reason)
+    host = parse_target(hook.url).host
+    operation.record("webhook.disabled", hook.id, app=app.slug if app else None, host=host, reason=reason)

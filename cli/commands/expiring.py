@@ -7,7 +7,7 @@ import typer
 from ..output import table
 from ..session import Session, command, group
 
-app = group("What ends soon: profiles, certificates, tokens.")
+app = group("What ends soon: profiles, certificates, tokens, links.")
 
 
 @command(app, "expiring")
@@ -16,7 +16,7 @@ def expiring(
     days: Annotated[int, typer.Option("--days", min=0, help="Look so many days ahead.")] = 30,
     slug: Annotated[str | None, typer.Option("--app", metavar="SLUG", help="Only this app.")] = None,
 ) -> None:
-    """List the profiles and certificates in use, and the tokens, that end soon or have ended."""
+    """List the profiles and certificates in use, the tokens and the links that end soon or have ended."""
     document = session.client.get("/expiring", {"days": days, "app": slug})
     rows = [
         (
@@ -25,7 +25,7 @@ def expiring(
             row.get("kind"),
             row.get("app"),
             row.get("name"),
-            [f"{use.get('channel')} {use.get('version')}" for use in row.get("uses") or ()],
+            [f"{use.get('channel') or 'pinned'} {use.get('version')}" for use in row.get("uses") or ()],
         )
         for row in document.get("items") or ()
     ]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from pipeline import channel, expiry, tokens
+from pipeline import apps, channel, expiry, links, release, removal, tokens
 from pipeline.access import Actor
 from pipeline.errors import Forbidden, Invalid, NotFound
 from pipeline.expiry import Expiring
@@ -114,19 +114,51 @@ def test_tokens_that_are_revoked_or_long_over_are_left_out(domain: Domain, admin
     assert seen(domain, admin) == []
 
 
+def test_what_a_pin_keeps_is_shown_without_a_channel(domain: Domain, admin: Actor) -> None:
+    kept = publish(domain, admin, "1.0", signers=[SIGNER])
+    with domain.write(admin) as operation:
+        removal.pin(operation, kept)
+    (one,) = seen(domain, admin)
+    assert [(use.channel, use.version) for use in one.uses] == [(None, "1.0")]
+    with domain.write(admin) as operation:
+        release.revoke(operation, kept, reason="the test")
+    assert seen(domain, admin) == []
+
+
+def test_links_that_end_are_shown_to_those_who_manage_them(domain: Domain, admin: Actor) -> None:
+    with domain.write(admin) as operation:
+        apps.change(operation, "notes", access="link")
+        _, link, _ = links.create(operation, "notes", name="Reviewers", expires="5d")
+        _, gone, _ = links.create(operation, "notes", name="Gone", expires="5d")
+        links.create(operation, "notes", name="Later", expires="90d")
+        links.create(operation, "notes", name="For good", expires=None)
+        links.revoke(operation, gone.id)
+    (one,) = seen(domain, admin)
+    assert (one.kind, one.id, one.name, one.app) == ("link", link.id, "Reviewers", "notes")
+    assert seen(domain, admin, app="other") == seen(domain, domain.actor("ci")) == []
+    manager = domain.actor("release-manager", apps=["other"])
+    assert seen(domain, manager) == []
+    domain.clock.move(days=6)
+    assert [one.days_left(domain.clock()) for one in seen(domain, admin)] == [-1]
+    domain.clock.move(days=30)
+    assert seen(domain, admin) == []
+
+
 def test_the_work_does_not_grow_with_the_releases(domain: Domain, admin: Actor) -> None:
-    """The plan of the query reads channels first and finds artifacts by their release: no scan of either table."""
     publish(domain, admin, "1.0", channel="beta", signers=[SIGNER])
-    asked: list[str] = []
+    asked: list[Any] = []
     event.listen(
         domain.database.engine,
         "before_cursor_execute",
         lambda _c, _cursor, statement, parameters, *_rest: asked.append((statement, parameters)),
     )
     seen(domain, admin)
-    ((statement, parameters),) = [pair for pair in asked if "FROM artifact" in pair[0]]
     with domain.plain() as file:
-        plan = [row[3] for row in file.execute("EXPLAIN QUERY PLAN " + statement, parameters)]
-    scans = [line for line in plan if line.startswith("SCAN")]
-    assert scans == ["SCAN channel"] or all("app" in line or "channel" in line for line in scans), plan
-    assert any("artifact" in line and "release_id" in line for line in plan), plan
+        plan = [
+            row[3]
+            for statement, parameters in asked
+            for row in file.execute("EXPLAIN QUERY PLAN " + statement, parameters)
+        ]
+    assert any(line.startswith("SEARCH artifact USING INDEX ix_artifact_release_id") for line in plan), plan
+    scanned = {line.split()[1] for line in plan if line.startswith("SCAN")}
+    assert scanned <= {"app", "channel", "release_pin", "token", "link"}, plan
