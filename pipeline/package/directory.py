@@ -10,8 +10,9 @@ Every file is opened once, without following links, and what is hashed is what i
 import os
 import stat
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -21,6 +22,7 @@ from pipeline.package.errors import Findings, PackageError, Sink, invalid, io, q
 from pipeline.package.tree import Entry, Mode, Tree, make
 from pipeline.values import Digest
 
+SHARED_MIN_BYTES: Final = 1 << 18  # from here on a file is worth a thread
 HELD_MAX_BYTES: Final = (
     4 << 20
 )  # a file up to this is held in memory, so that a blob that is there is not written again
@@ -31,17 +33,20 @@ class _Found:
     """A file or link, before its bytes are read."""
 
     path: str
-    target: str | None
+    target: str | None = None
+    size: int = 0
 
 
 def add_directory(cas: Cas, folder: Path, *, threads: int = 1, sink: Sink = quiet) -> Tree:
     """Put every file of a folder and the tree itself into a store."""
 
-    def keep(file: BinaryIO) -> tuple[Digest, int]:
-        head = file.read(HELD_MAX_BYTES + 1)
-        if len(head) <= HELD_MAX_BYTES:
+    def keep(file: BinaryIO, size: int) -> tuple[Digest, int]:
+        if size > HELD_MAX_BYTES:
+            return cas.put_pieces(pieces_of(file))
+        head = file.read(size + 1)
+        if len(head) <= size:
             return cas.put(head), len(head)
-        return cas.put_pieces(_after(head, file))
+        return cas.put_pieces(chain([head], pieces_of(file)))  # it grew since it was asked for its size
 
     with telling(sink, str(folder)):
         tree = make(_entries(folder, keep, threads, sink))
@@ -53,7 +58,7 @@ def survey(folder: Path, *, threads: int = 1, sink: Sink = quiet) -> tuple[Tree,
     """The tree of a folder and its blobs with their chunks; nothing is kept."""
     infos: dict[Digest, BlobInfo] = {}
 
-    def look(file: BinaryIO) -> tuple[Digest, int]:
+    def look(file: BinaryIO, _: int) -> tuple[Digest, int]:
         info = blob_info(pieces_of(file))
         infos[info.id] = info
         return info.id, info.size
@@ -62,33 +67,37 @@ def survey(folder: Path, *, threads: int = 1, sink: Sink = quiet) -> tuple[Tree,
         return make(_entries(folder, look, threads, sink)), infos
 
 
-def _after(head: bytes, file: BinaryIO) -> Iterator[bytes]:
-    yield head
-    yield from pieces_of(file)
-
-
 def _entries(
-    folder: Path, take: Callable[[BinaryIO], tuple[Digest, int]], threads: int, sink: Sink
+    folder: Path, take: Callable[[BinaryIO, int], tuple[Digest, int]], threads: int, sink: Sink
 ) -> list[Entry]:
-    """All entries, several files at a time; each file that cannot be taken is a finding."""
+    """All entries; each file that cannot be taken is a finding.
+
+    Large files are taken by several threads. Small ones are not: what they cost is this interpreter's time, of which there is one.
+    """
 
     def entry(found: _Found) -> Entry | PackageError:
-        if found.target is not None:
-            return Entry(found.path, Mode.LINK, target=found.target)
         try:
-            with open_regular(folder / found.path) as file:
-                executable = os.fstat(file.fileno()).st_mode & stat.S_IXUSR
-                blob, size = take(file)
+            with open_regular(f"{folder}/{found.path}") as file:
+                facts = os.fstat(file.fileno())
+                blob, size = take(file, facts.st_size)
         except OSError as error:
             return io(error, found.path)
         except PackageError as error:
             return error
-        return Entry(found.path, Mode.EXECUTABLE if executable else Mode.FILE, size, blob)
+        return Entry(found.path, Mode.EXECUTABLE if facts.st_mode & stat.S_IXUSR else Mode.FILE, size, blob)
 
     findings = Findings(sink)
-    listed = list(_walk(folder, findings))
+    entries: list[Entry | PackageError] = []
     with ThreadPoolExecutor(threads) as pool:
-        entries = list(pool.map(entry, listed))
+        waiting: list[Future[Entry | PackageError]] = []
+        for found in _walk(folder, findings):
+            if found.target is not None:
+                entries.append(Entry(found.path, Mode.LINK, target=found.target))
+            elif threads > 1 and found.size >= SHARED_MIN_BYTES:
+                waiting.append(pool.submit(entry, found))
+            else:
+                entries.append(entry(found))
+        entries += [one.result() for one in waiting]
     for one in entries:
         if isinstance(one, PackageError):
             findings.add(one)
@@ -96,7 +105,7 @@ def _entries(
     return [one for one in entries if isinstance(one, Entry)]
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path | str) -> BinaryIO:
     """A file for reading: no link is followed, and a pipe does not block. Raises `invalid` for anything but a regular file."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -123,7 +132,7 @@ def _walk(folder: Path, findings: Findings) -> Iterator[_Found]:
                 elif row.is_dir(follow_symlinks=False):
                     ahead.append(f"{path}/")
                 elif row.is_file(follow_symlinks=False):
-                    yield _Found(path, None)
+                    yield _Found(path, size=row.stat(follow_symlinks=False).st_size)
                 else:
                     findings.add(invalid(f"neither file, folder nor link: {path}"))
 

@@ -1,4 +1,4 @@
-"""A store of blobs as a plain folder: `sha256/ab/<hex>`, read-only files, beside `tmp/` for what is being written.
+"""A store of blobs as a plain folder: `sha256/ab/<hex>`, read-only files, beside `new/` for what is being written.
 
 Nothing is synced to the disk: every reader verifies what it reads, a name whose size is wrong is written again by the next `put`, and so
 a power cut costs a copy and never a wrong answer. The server's store, whose rows rely on its files, is `store_cas.py`.
@@ -9,7 +9,7 @@ import itertools
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -63,7 +63,8 @@ class FolderCas:
         if not self._is_there(blob, len(content)):
             with self._spare() as (file, spare):
                 file.write(content)
-                self._place(file, spare, blob)
+                file.flush()
+                self._place(spare, blob)
         return blob
 
     def put_pieces(self, pieces: Iterable[bytes], *, expected: Digest | None = None) -> tuple[Digest, int]:
@@ -74,41 +75,50 @@ class FolderCas:
                 state.update(piece)
                 file.write(piece)
                 size += len(piece)
+            file.flush()
             blob = Digest(state.hexdigest())
             if expected not in {None, blob}:
                 raise malformed(f"blob digest mismatch for: {expected}")
-            if not self._is_there(blob, size):
-                self._place(file, spare, blob)
+            if self._is_there(blob, size):
+                os.unlink(spare)  # noqa: PTH108 - see _name
+            else:
+                self._place(spare, blob)
         return blob, size
 
     def _is_there(self, blob: Digest, size: int) -> bool:
         try:
-            return self.path(blob).stat().st_size == size
+            return os.stat(self._name(blob)).st_size == size  # noqa: PTH116 - see _name
         except FileNotFoundError:
             return False
 
-    @contextmanager
-    def _spare(self) -> Iterator[tuple[BinaryIO, Path]]:
-        """A file of this thread alone, which is gone at the end unless it was placed."""
-        folder = self._root / "tmp"
-        spare = folder / f"{os.getpid()}-{threading.get_native_id()}-{next(self._numbers)}"
-        try:
-            file = spare.open("wb")
-        except FileNotFoundError:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = spare.open("wb")
-        try:
-            with file:
-                yield file, spare
-        finally:
-            with suppress(FileNotFoundError):
-                spare.unlink()
+    def _name(self, blob: Digest) -> str:
+        """As `path`, of a digest that was made here. A tree has many small files, and `Path` costs as much as they do."""
+        return f"{self._root}/sha256/{blob[:2]}/{blob}"
 
-    def _place(self, file: BinaryIO, spare: Path, blob: Digest) -> None:
-        os.fchmod(file.fileno(), 0o444)
-        target = self.path(blob)
+    @contextmanager
+    def _spare(self) -> Iterator[tuple[BinaryIO, str]]:
+        """A read-only file of this thread alone; it is gone when the block fails."""
+        spare = f"{self._root}/new/{os.getpid()}-{threading.get_native_id()}-{next(self._numbers)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            spare.replace(target)
+            fd = os.open(spare, flags, 0o444)
         except FileNotFoundError:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            spare.replace(target)
+            Path(spare).parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(spare, flags, 0o444)
+        except FileExistsError:  # an earlier process of the same number was killed here
+            Path(spare).unlink()
+            fd = os.open(spare, flags, 0o444)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                yield file, spare
+        except BaseException:
+            Path(spare).unlink(missing_ok=True)
+            raise
+
+    def _place(self, spare: str, blob: Digest) -> None:
+        target = self._name(blob)
+        try:
+            os.replace(spare, target)  # noqa: PTH105 - see _name
+        except FileNotFoundError:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            Path(spare).replace(target)

@@ -150,14 +150,17 @@ def pack(content: Iterable[bytes], compression: Compression, *, threads: int = 1
 
 
 def _blocks(content: Iterable[bytes]) -> Iterator[bytes]:
-    held = bytearray()
+    held: list[bytes] = []
+    room = BLOCK_BYTES
     for piece in content:
-        held += piece
-        while len(held) >= BLOCK_BYTES:
-            yield bytes(held[:BLOCK_BYTES])
-            del held[:BLOCK_BYTES]
-    if held:
-        yield bytes(held)
+        rest = piece
+        while len(rest) >= room:
+            yield b"".join([*held, rest[:room]])
+            held, rest, room = [], rest[room:], BLOCK_BYTES
+        held.append(rest)
+        room -= len(rest)
+    if room < BLOCK_BYTES:
+        yield b"".join(held)
 
 
 def _block_digest(stored: bytes) -> bytes:
