@@ -60,7 +60,7 @@ _ZIPS: Final = frozenset(
     {Format.ZIP, Format.APP_ZIP, Format.SWIFTPM, Format.SDIST, Format.APK, Format.AAB, Format.IPA,
      Format.WHEEL, Format.MSIX, Format.MSIX_BUNDLE}
 )  # fmt: skip
-_TARS: Final = frozenset({Format.TARBALL, Format.SDIST, Format.NPM, Format.SWIFTPM})
+_TARS: Final = frozenset({Format.TARBALL, Format.SDIST, Format.NPM, Format.SWIFTPM, Format.DIST_PACKAGE})
 _SBOMS: Final = frozenset({Format.SBOM_CYCLONEDX, Format.SBOM_SPDX})
 
 # The ending of a name, lower case, and what it promises. The longest ending that fits counts; other names promise nothing.
@@ -84,6 +84,7 @@ _PROMISES: Final[dict[str, frozenset[Format]]] = {
     ".rpm": frozenset({Format.RPM}),
     ".appimage": frozenset({Format.APPIMAGE}),
     ".whl": frozenset({Format.WHEEL}),
+    ".dpk": frozenset({Format.DIST_PACKAGE}),
     ".zip": _ZIPS,
     ".tar": _TARS,
     ".tgz": _TARS,

@@ -73,6 +73,7 @@ READERS: Final[dict[Format, Reader]] = {
     Format.SBOM_SPDX: Reader("sbom", Platform.ANY),
     Format.MINISIGN: Reader("minisign", Platform.ANY),
     Format.SPARKLE_SIGNATURE: Reader("sparkle", Platform.ANY),
+    Format.DIST_PACKAGE: Reader("dist_package", Platform.ANY),
     Format.TEXT: Reader("generic", Platform.ANY),
     Format.FILE: Reader("generic", Platform.ANY),
 }

@@ -18,6 +18,7 @@ from typing import Final
 from pipeline.formats.apple_disk import is_apple_disk
 from pipeline.formats.listing import tar_names, zip_names
 from pipeline.formats.source import Source
+from pipeline.package import magic
 
 
 class Format(StrEnum):
@@ -47,6 +48,7 @@ class Format(StrEnum):
     MINISIGN = "minisign"
     SPARKLE_SIGNATURE = "sparkle-signature"
     MOBILEPROVISION = "mobileprovision"
+    DIST_PACKAGE = "dist-package"
     TEXT = "text"
     FILE = "file"
 
@@ -89,6 +91,8 @@ def recognise(source: Source) -> Format:
 
 def _by_magic(source: Source, head: bytes) -> Format | None:
     """Formats that say what they are in their first bytes."""
+    if head.startswith((magic.NATIVE, magic.PORTABLE)):
+        return Format.DIST_PACKAGE
     if head.startswith(b"xar!"):
         return Format.PKG
     if head.startswith(b"\xed\xab\xee\xdb"):

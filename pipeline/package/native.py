@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from pipeline.package import chunks, hints, manifest
+from pipeline.package import chunks, hints, magic, manifest
 from pipeline.package.blob import BlobInfo
 from pipeline.package.chunks import CHUNKS_MAX_BYTES
 from pipeline.package.compression import Compression, compress, decompress
@@ -43,7 +43,6 @@ from pipeline.values import Digest
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-MAGIC: Final = b"\x89DPK\r\n\x1a\n"
 VERSION: Final = 1
 BLOCK_BYTES: Final = 4 << 20
 _DIGEST_BYTES: Final = 32
@@ -98,7 +97,7 @@ def write(
     blocks: Iterable[bytes],
 ) -> None:
     """Write a package to an empty, seekable file. `blocks` are the stored ones of a fat package (`pack`), and else not looked at."""
-    head = _HEAD.pack(MAGIC, VERSION, _SHAPES.index(shape), _COMPRESSIONS.index(compression), 0)
+    head = _HEAD.pack(magic.NATIVE, VERSION, _SHAPES.index(shape), _COMPRESSIONS.index(compression), 0)
     out.write(head + hashlib.sha256(head).digest())
     _write_region(out, b"MANI", sealed.data)
     if sealed.seal is not None:
@@ -204,8 +203,8 @@ class NativePackage:
 
     def _read_head(self) -> tuple[Shape, Compression]:
         head = self._exactly(_HEAD.size, "the head")
-        magic, version, shape, compression, zero = _HEAD.unpack(head)
-        if magic != MAGIC:
+        begins, version, shape, compression, zero = _HEAD.unpack(head)
+        if begins != magic.NATIVE:
             raise malformed("head: this is no .dpk file")
         if self._exactly(_DIGEST_BYTES, "the head") != hashlib.sha256(head).digest():
             raise malformed("head: it is damaged")

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from pipeline.package import chunks, manifest
+from pipeline.package import chunks, magic, manifest
 from pipeline.package.blob import PIECE_BYTES, BlobInfo
 from pipeline.package.cas import drain, verified
 from pipeline.package.compression import DEFLATE_LEVEL, Compression
@@ -39,7 +39,6 @@ NAME_MAX_BYTES: Final = 100  # of a ustar header; longer ones go into an extende
 SIZE_MAX_BYTES: Final = 8**11 - 1  # eleven octal digits
 TIME_SECONDS: Final = 315532800  # 1980-01-01T00:00:00Z: not so old that tar warns
 _MODES: Final = {Mode.FILE: 0o644, Mode.EXECUTABLE: 0o755, Mode.LINK: 0o777}
-_GZIP: Final = bytes.fromhex("1f8b0804") + bytes(4) + b"\x00\xff" + struct.pack("<H2sH", 36, b"DP", 32)
 _DIGEST_BYTES: Final = 32
 _INPUT_BYTES: Final = 1 << 16
 EXTENDED_MAX_BYTES: Final = 16 << 10  # a path, a target and a size
@@ -111,7 +110,7 @@ def write(
     out: BinaryIO, sealed: Sealed, *, tree: Tree, index: bytes, content: Callable[[Entry], Iterable[bytes]]
 ) -> None:
     """Write a package to an empty, seekable file. `content` gives the bytes of each file, in the order of the tree."""
-    out.write(_GZIP + bytes(_DIGEST_BYTES))
+    out.write(magic.PORTABLE + bytes(_DIGEST_BYTES))
     deflater = zlib.compressobj(DEFLATE_LEVEL, zlib.DEFLATED, -15)
     whole, check, count = hashlib.sha256(), 0, 0
 
@@ -124,7 +123,7 @@ def write(
         put(deflater.compress(piece))
     put(deflater.flush() + struct.pack("<II", check, count & 0xFFFFFFFF))
     end = out.tell()
-    out.seek(len(_GZIP))
+    out.seek(len(magic.PORTABLE))
     out.write(whole.digest())
     out.seek(end)
 
@@ -296,7 +295,7 @@ class _Gunzip:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         file.seek(0)
-        if file.read(len(_GZIP)) != _GZIP:
+        if file.read(len(magic.PORTABLE)) != magic.PORTABLE:
             raise malformed("head: it is not that of a package")
         self._said = file.read(_DIGEST_BYTES)
         self._inflater = zlib.decompressobj(-15)

@@ -6,8 +6,9 @@ Whom to believe is the caller's decision: `decide` gets the manifest with its se
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
+from pipeline.package import magic
 from pipeline.package.blob import blob_info
 from pipeline.package.errors import (
     Findings,
@@ -19,20 +20,19 @@ from pipeline.package.errors import (
     telling,
 )
 from pipeline.package.materialise import materialise
-from pipeline.package.native import MAGIC, NativePackage, Shape
+from pipeline.package.native import NativePackage, Shape
 from pipeline.package.portable import PortablePackage
 from pipeline.package.sealed import Sealed
 from pipeline.package.sources import Source, first_good
 
 Package = NativePackage | PortablePackage
-_GZIP: Final = b"\x1f\x8b"
 
 
 def open_package(file: BinaryIO) -> Package:
     """A package of either format, all but its content verified. Raises `malformed` and `unsupported`."""
     file.seek(0)
-    head = file.read(len(MAGIC))
-    if head.startswith(_GZIP):
+    head = file.read(len(magic.PORTABLE))
+    if head.startswith(magic.PORTABLE[:2]):
         return PortablePackage(file)
     if not head:
         raise malformed("head: the file is empty")

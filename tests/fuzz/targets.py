@@ -14,11 +14,13 @@ import io
 import json
 import plistlib
 import struct
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 from PIL import Image as Picture
@@ -59,6 +61,7 @@ from pipeline.formats.readers import READERS
 from pipeline.formats.recognise import Format, recognise
 from pipeline.formats.source import Source
 from pipeline.formats.wire import report_frames
+from pipeline.package.create import Encoding
 from tests.support import (
     build_appimage,
     build_authenticode,
@@ -80,6 +83,7 @@ from tests.support.build_cms import Recipe, family, make_identity, signed_data
 from tests.support.build_dmg import Image
 from tests.support.build_ipa import APP, app_files, ipa, profile
 from tests.support.build_macho import Signing, fat, signed, thin
+from tests.support.build_package import ENCODINGS, SMALL, packed, write_folder
 from tests.support.build_tar import Tarred, archive
 from tests.support.build_ticket import ticket as made_ticket
 from tests.support.build_xar import DISTRIBUTION, PACKAGE_INFO, File, Xar
@@ -287,6 +291,11 @@ def _swift(manifest: bytes) -> bytes:
     return gzip.compress(archive(Tarred("Tiny/Package.swift", manifest)), 1, mtime=0)
 
 
+def _package(encoding: Encoding) -> bytes:
+    with tempfile.TemporaryDirectory() as place:
+        return packed(write_folder(Path(place) / "folder", SMALL), encoding)[0]
+
+
 def _toc() -> bytes:
     data = Xar().build()
     return zlib.decompress(data[28 : 28 + int.from_bytes(data[8:16], "big")])
@@ -365,6 +374,7 @@ def targets() -> dict[str, Target]:
         "sbom-spdx": _reads(Format.SBOM_SPDX, lambda: SPDX),
         "minisign": _reads(Format.MINISIGN, lambda: MINISIGN),
         "sparkle-signature": _reads(Format.SPARKLE_SIGNATURE, lambda: SPARKLE),
+        "dist-package": _reads(Format.DIST_PACKAGE, *(partial(_package, encoding) for encoding in ENCODINGS)),
         "text": _reads(Format.TEXT, lambda: b"some words\n"),
         "file": _reads(Format.FILE, lambda: bytes(range(256))),
         "recognise": Target(_on_source(recognise), lambda: [b"PK\5\6" + bytes(18), b"\x1f\x8b", b"koly", b"{}"]),
