@@ -15,7 +15,8 @@ import pipeline
 from pipeline.formats.facts import Rule
 from pipeline.formats.rules import as_markdown, collect, reader_rules
 
-_NO_RULES: Final = frozenset({"rules"})  # this module itself
+# This module itself; the readers, whose own list is taken; Alembic's scripts, which run when they are imported.
+_NOT_HERE: Final = ("pipeline.rules", "pipeline.formats", "pipeline.migrations")
 
 
 def all_rules() -> list[Rule]:
@@ -24,10 +25,11 @@ def all_rules() -> list[Rule]:
 
 
 def _own_rules() -> Iterator[Rule]:
-    for info in pkgutil.iter_modules(pipeline.__path__):
-        if not info.ispkg and info.name not in _NO_RULES:
-            module = importlib.import_module(f"pipeline.{info.name}")
-            yield from (value for value in vars(module).values() if isinstance(value, Rule))
+    for info in pkgutil.walk_packages(pipeline.__path__, "pipeline."):
+        if not info.name.startswith(_NOT_HERE):
+            module = importlib.import_module(info.name)
+            listed = (*getattr(module, "RULES", ()), *vars(module).values())
+            yield from (value for value in listed if isinstance(value, Rule))
 
 
 if __name__ == "__main__":

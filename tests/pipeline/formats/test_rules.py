@@ -50,10 +50,11 @@ def calls_outside_of_tables(tree: ast.Module, name: str) -> Iterator[int]:
 def test_no_finding_is_made_outside_of_the_table() -> None:
     """A rule is a constant of its module, every constant is in the table, and only a rule makes findings."""
     known = set(all_rules())
+    makes_its_table = "pipeline/policy/rules.py"  # row by row; all rows are its RULES
     for path in (REPOSITORY / "pipeline").rglob("*.py"):
         name = str(path.relative_to(REPOSITORY))
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        assert list(calls_outside_of_tables(tree, "Rule")) == [], name
+        assert name == makes_its_table or list(calls_outside_of_tables(tree, "Rule")) == [], name
         assert list(calls_outside_of_tables(tree, "Finding")) == [], name
         if "migrations" not in name and path.name != "__main__.py":
             module = importlib.import_module(
