@@ -7,7 +7,7 @@ import msgspec
 from litestar import Response, delete, get, patch, post
 
 from api.bodies import Approval, ChannelChange, NewChannel, Promotion, Refusal, Rollback
-from api.paging import LIMIT_DEFAULT, limit_of, number_of, page
+from api.paging import LIMIT_DEFAULT, limit_of, number_of, page, page_of_few
 from api.services import AnyRequest, Services
 from pipeline import approval, apps, channel
 from pipeline.operation import Operation
@@ -23,14 +23,22 @@ def _expected(value: Any) -> str | None:
     tags=["channels"],
     summary="The channels of an app",
 )
-def list_channels(request: AnyRequest, services: Services, slug: str) -> dict[str, Any]:
+def list_channels(
+    request: AnyRequest,
+    services: Services,
+    slug: str,
+    limit: int = LIMIT_DEFAULT,
+    cursor: str | None = None,
+) -> dict[str, Any]:
     with services.reading(request) as operation:
         app = apps.find(operation, slug)
-        rows = channel.of_app(operation, app)
-        return {
-            "items": [services.documents.channel(operation, app, row) for row in rows],
-            "next_cursor": None,
-        }
+        return page_of_few(
+            channel.of_app(operation, app),
+            limit,
+            cursor,
+            lambda row: services.documents.channel(operation, app, row),
+            lambda row: row.name,
+        )
 
 
 @get(

@@ -37,3 +37,20 @@ def page(rows: Sequence[T], limit: int, show: Callable[[T], Any], key: Callable[
         "items": [show(row) for row in shown],
         "next_cursor": str(key(shown[-1])) if len(rows) > limit else None,
     }
+
+
+def page_of_few(
+    rows: Sequence[T], limit: int, cursor: str | None, show: Callable[[T], Any], key: Callable[[T], str]
+) -> dict[str, Any]:
+    """A page of a list that is short by nature, and was read whole."""
+    limit_of(limit)
+    start = 0
+    if cursor is not None:
+        start = next((number for number, row in enumerate(rows, 1) if key(row) == cursor), -1)
+        if start < 0:
+            raise Invalid(
+                "This is no cursor of this list.",
+                remedy="Use next_cursor of the page before, or begin again: what it named may be gone.",
+                pointer="/cursor",
+            )
+    return page(rows[start : start + limit + 1], limit, show, key)

@@ -5,7 +5,7 @@ from typing import Any
 from litestar import Response, delete, get, post, put
 
 from api.bodies import NewPin, NewPolicy, PolicyQuestion
-from api.paging import limit_of
+from api.paging import LIMIT_DEFAULT, limit_of, page_of_few
 from api.services import AnyRequest, Services
 from pipeline import app_policy, hindsight, pins
 
@@ -58,10 +58,18 @@ def preview_policy(
     tags=["policy"],
     summary="Pinned identifiers and signers",
 )
-def list_pins(request: AnyRequest, services: Services, slug: str) -> dict[str, Any]:
+def list_pins(
+    request: AnyRequest,
+    services: Services,
+    slug: str,
+    limit: int = LIMIT_DEFAULT,
+    cursor: str | None = None,
+) -> dict[str, Any]:
     with services.reading(request) as operation:
         app, rows = pins.of_app(operation, slug)
-        return {"items": [services.documents.pin(app, row) for row in rows], "next_cursor": None}
+        return page_of_few(
+            rows, limit, cursor, lambda row: services.documents.pin(app, row), lambda row: row.id
+        )
 
 
 @post("/api/v1/apps/{slug:str}/pins", sync_to_thread=True, tags=["policy"], summary="Record one more")

@@ -4,7 +4,7 @@ from typing import Any
 
 from litestar import get
 
-from api.paging import LIMIT_DEFAULT, limit_of, page
+from api.paging import LIMIT_DEFAULT, limit_of, page, page_of_few
 from api.services import AnyRequest, Services
 from pipeline import queue_view
 from pipeline.access import Right
@@ -39,15 +39,19 @@ def show_queue(
 
 
 @get("/api/v1/workers", sync_to_thread=True, tags=["queue"], summary="Workers, and what each does")
-def list_workers(request: AnyRequest, services: Services) -> dict[str, Any]:
+def list_workers(
+    request: AnyRequest, services: Services, limit: int = LIMIT_DEFAULT, cursor: str | None = None
+) -> dict[str, Any]:
     with services.reading(request) as operation:
         operation.require(Right.QUEUE_READ)
         running = running_jobs(operation)
-        items = [
-            services.documents.worker(worker, alive=alive, jobs=running.get(worker.id, []))
-            for worker, alive in queue_view.workers(operation, services.layout)
-        ]
-    return {"items": items, "next_cursor": None}
+        return page_of_few(
+            queue_view.workers(operation, services.layout),
+            limit,
+            cursor,
+            lambda row: services.documents.worker(row[0], alive=row[1], jobs=running.get(row[0].id, [])),
+            lambda row: row[0].id,
+        )
 
 
 ROUTES = [show_queue, list_workers]
