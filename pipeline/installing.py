@@ -197,6 +197,11 @@ def _command(artifact_format: str, filename: str) -> str | None:
     return None if pattern is None else pattern.format(shlex.quote(f"./{filename}"))
 
 
+def _powershell(filename: str) -> str:
+    """A name as PowerShell takes it literally (about_Quoting_Rules)."""
+    return "'.\\{}'".format(filename.replace("'", "''"))
+
+
 # -- iOS -------------------------------------------------------------------------------------------
 
 
@@ -260,12 +265,13 @@ def _expiry(expires: str | None, now: datetime) -> tuple[Finding, ...]:
 
 def _apk(subject: Subject, plain: Way) -> Way:
     if subject.details.get("split"):
-        problem = SPLIT.finding(str(subject.details["split"]))
+        problem, verb = SPLIT.finding(str(subject.details["split"])), "install-multiple"
     elif subject.details.get("test_only"):
-        problem = TEST_ONLY.finding()
+        problem, verb = TEST_ONLY.finding(), "install -t"
     else:
         return replace(plain, kind=Kind.DIRECT, needs=(Need.UNKNOWN_SOURCES,))
-    return replace(plain, needs=(Need.ADB,), problems=(problem,))
+    command = f"adb {verb} {shlex.quote(f'./{subject.filename}')}"
+    return replace(plain, needs=(Need.ADB,), problems=(problem,), command=command)
 
 
 def _gatekeeper(subject: Subject) -> Need:
@@ -296,7 +302,8 @@ def _msix(subject: Subject, plain: Way) -> Way:
         return replace(plain, kind=Kind.DIRECT)
     if subject.signature.get("status") == "valid":
         return replace(plain, kind=Kind.DIRECT, needs=(Need.CERTIFICATE_TRUST,))
-    return replace(plain, needs=(Need.UNSIGNED_PACKAGE,))
+    command = f"Add-AppxPackage -AllowUnsigned {_powershell(subject.filename or '')}"
+    return replace(plain, needs=(Need.UNSIGNED_PACKAGE,), command=command)
 
 
 def _trusted(subject: Subject) -> bool:

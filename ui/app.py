@@ -6,6 +6,7 @@ A page knows who looks by the browser's session (`sign_in.py`); `frame.py` is wh
 from pathlib import Path
 from typing import Any, Final
 
+from litestar.datastructures import CacheControlHeader
 from litestar.static_files import create_static_files_router
 
 from ui import (
@@ -24,6 +25,7 @@ from ui import (
 )
 from ui.frame import PageFrame, PageServices
 
+_STATIC_SECONDS: Final = 86_400
 STATIC: Final = Path(__file__).parent / "static"
 _PARTS: Final = (
     console,
@@ -46,5 +48,11 @@ def build_pages(services: PageServices) -> list[Any]:
     frame = PageFrame(services)
     return [
         *(handler for part in _PARTS for handler in part.routes(frame)),
-        create_static_files_router(path="/static", directories=[STATIC], include_in_schema=False),
+        create_static_files_router(
+            path="/static",
+            directories=[STATIC],
+            include_in_schema=False,
+            # Pages name a file with a part of its digest, so that another content has another address.
+            cache_control=CacheControlHeader(public=True, max_age=_STATIC_SECONDS),
+        ),
     ]

@@ -220,3 +220,11 @@ def test_every_kind_need_and_problem_is_documented() -> None:
         "devices",
         "profile_expires_at",
     }
+
+
+def test_a_command_for_a_test_device_quotes_as_its_shell_does() -> None:
+    split = way("apk", details={"split": "config.en"}, filename="a b.apk")
+    assert split.command == "adb install-multiple './a b.apk'"
+    assert way("apk", details={"test_only": True}).command == "adb install -t ./a"
+    unsigned = way("msix", filename="it's $(calc).msix")
+    assert unsigned.command == "Add-AppxPackage -AllowUnsigned '.\\it''s $(calc).msix'"

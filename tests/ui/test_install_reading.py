@@ -1,5 +1,6 @@
 """How much an install page reads, and what it shows of rows that no browser is needed for."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,3 +94,20 @@ def test_without_https_nothing_is_installed_over_the_air_and_the_page_says_what_
     assert "itms-services" not in text
     assert "iOS installs over HTTPS only" in text
     assert "DISTD_PUBLIC_URL" in text
+
+
+def test_what_a_page_refers_to_is_kept_by_the_browser_and_named_by_its_content(domain: Domain) -> None:
+    domain.app("notes", access="public")
+    with client(domain) as page:
+        text = page.get("/install/notes").text
+        files = re.findall(r'(?:href|src)="(/static/[^"]+\?[0-9a-f]{12})"', text)
+        assert {file.partition("?")[0] for file in files} == {
+            "/static/console.css",
+            "/static/install.css",
+            "/static/install.js",
+        }
+        for file in files:
+            answer = page.get(file)
+            assert answer.status_code == 200
+            assert answer.headers["cache-control"] == "max-age=86400, public"
+            assert answer.headers["content-type"].startswith("text/")
