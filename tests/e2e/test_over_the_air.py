@@ -1,4 +1,4 @@
-"""An iPhone installs a members' app: the page over TLS, then manifest, icons and package with no cookie, by ticket only."""
+"""An iPhone installs a members' app, and one that a link opens: the page over TLS, then manifest, icons and package by ticket only."""
 
 import io
 import plistlib
@@ -87,12 +87,16 @@ def air(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Air]:
             platform.http() as admin,
         ):
             packages, artifacts = {}, {}
-            for slug in ("notes", "other"):
+            for slug in ("notes", "other", "linked"):
                 packages[slug] = signed_ipa("enterprise", name=f"{slug} <&> ✏")
                 said = {"platform": "ios", "ios": ENTERPRISE}
                 files = {f"{slug} 1.ipa": (packages[slug], said)}
                 release_id = publish(
-                    platform, folder / slug, {"slug": slug, "name": slug}, files, access="members"
+                    platform,
+                    folder / slug,
+                    {"slug": slug, "name": slug},
+                    files,
+                    access="link" if slug == "linked" else "members",
                 )
                 artifacts[slug] = admin.get(f"/api/v1/releases/{release_id}").json()["artifacts"][0]
             yield Air(platform, url, authority, made["token"], made["id"], packages, artifacts)
@@ -250,3 +254,24 @@ def test_a_ticket_ends_with_its_holders_token(air: Air) -> None:
         revoked = air.platform.dist("token", "revoke", made["id"], "--json")
         assert revoked.code == 0, revoked
         assert device.get(url).status_code in {401, 403}
+
+
+def test_whoever_opened_a_link_installs_once_and_the_installer_needs_no_cookie(air: Air) -> None:
+    made = air.platform.dist("link", "create", "linked", "--name", "for Ann", "--limit", "1", "--json")
+    assert made.code == 0, made
+    assert made.json["url"].startswith(f"{air.url}/")
+    with httpx.Client(verify=air.authority, timeout=30, headers={"User-Agent": IPHONE.agent}) as phone:
+        assert phone.get(f"{air.url}/install/linked").status_code == 303
+        phone.get(made.json["url"])
+        assert [cookie.secure for cookie in phone.cookies.jar] == [True]
+        page = phone.get(f"{air.url}/install/linked")
+    assert page.status_code == 200
+    with air.device() as device:
+        assets = plistlib.loads(device.get(manifest_in(page.text)).content)["items"][0]["assets"]
+        for image in assets[1:]:
+            assert device.get(image["url"]).status_code == 200
+        package = device.get(assets[0]["url"])
+    assert (package.status_code, package.content) == (200, air.packages["linked"])
+    assert package.headers["cache-control"] == "no-store"
+    (link,) = air.platform.dist("link", "list", "linked", "--json").json["items"]
+    assert link["uses"] == 1

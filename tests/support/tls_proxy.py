@@ -1,4 +1,4 @@
-"""nginx in front of a server, with a certificate made for the occasion, configured as docs/deploy.md says.
+"""nginx in front of a server, with a certificate made for the occasion, configured as docs/deploy.md says, and with the client's Host passed on.
 
 with tls_proxy(folder, port=proxy_port, to=platform.port) as authority:
     httpx.get(f"https://localhost:{proxy_port}/healthz", verify=authority)
@@ -43,6 +43,7 @@ http {{
         location / {{
             proxy_pass http://127.0.0.1:{to};
             proxy_set_header X-Forwarded-For $remote_addr;
+            proxy_set_header Host $http_host;  # as many proxies do: what a client writes there has to be harmless
             proxy_http_version 1.1;
             proxy_request_buffering off;
             proxy_buffering off;
