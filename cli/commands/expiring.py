@@ -1,11 +1,13 @@
 """`dist expiring`: what ends soon."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from ..output import table
 from ..session import Session, command, group
+
+_NAME_MAX_CHARS: Final = 60
 
 app = group("What ends soon: profiles, certificates, tokens, links.")
 
@@ -24,7 +26,7 @@ def expiring(
             row.get("expires_at"),
             row.get("kind"),
             row.get("app"),
-            row.get("name"),
+            _shortened(str(row.get("name"))),
             [f"{use.get('channel') or 'pinned'} {use.get('version')}" for use in row.get("uses") or ()],
         )
         for row in document.get("items") or ()
@@ -33,3 +35,8 @@ def expiring(
     session.output.result(
         document, table(("LEFT", "ENDS", "KIND", "APP", "NAME", "CHANNELS"), rows) or nothing
     )
+
+
+def _shortened(name: str) -> str:
+    """A certificate's subject is longer than a line; what tells it apart stands somewhere in it, so the document has it whole."""
+    return name if len(name) <= _NAME_MAX_CHARS else name[: _NAME_MAX_CHARS - 1] + "…"

@@ -1,14 +1,17 @@
 """When the policy is asked, and what follows: publishing, pins, races, channels, hindsight."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlmodel import select
 
-from pipeline import app_policy, channel, hindsight, pins, release
+from pipeline import app_policy, channel, hindsight, pins, release, webhooks
 from pipeline.access import Actor
 from pipeline.errors import Conflict, Forbidden, Invalid, NotFound, PolicyRefused
+from pipeline.models import WebhookDelivery
 from pipeline.states import ArtifactStatus, JobStatus, ReleaseStatus, Step
 from tests.support.domain import Domain
 from tests.support.stated import KEY, NEXT_KEY, OTHER_KEY, Stating, apk, stated
@@ -421,6 +424,19 @@ def test_a_policy_that_became_stricter_while_a_release_was_validated_holds(
     store(domain, one)
     assert status(domain, one) is ReleaseStatus.REJECTED
     assert said(domain, one) == {"debuggable": "error"}
+
+
+def test_webhooks_are_told_of_a_refusal_at_the_last_moment(domain: Domain, ci: Actor, admin: Actor) -> None:
+    with domain.write(admin) as operation:
+        webhooks.create(operation, url="https://hooks.example.com/x")
+    one = domain.submitted(ci, "notes", "1.0", {"a": apk(7, debuggable=True)})
+    validated(domain, one)
+    set_policy(domain, admin, {"rules": {"debuggable": "error"}})
+    store(domain, one)
+    with domain.database.read() as session:
+        told = [(row.event, json.loads(row.payload)["data"]) for row in session.exec(select(WebhookDelivery))]
+    assert [event for event, _ in told] == ["validation.failed", "release.rejected"]
+    assert told[0][1]["validation"]["step"] == "policy"
 
 
 # -- the rest of a release ----------------------------------------------------------------------------

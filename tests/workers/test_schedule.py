@@ -1,14 +1,17 @@
 """What workers do without being asked, also when several do it at once: retention, garbage, requests past their time."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlmodel import select
 
-from pipeline import approval, apps, channel, removal
+from pipeline import approval, apps, channel, jobs, removal, webhooks
 from pipeline.errors import Conflict
 from pipeline.failpoints import FailPoints
 from pipeline.garbage import Collector
+from pipeline.models import WebhookDelivery, Worker
 from tests.support.domain import Domain, digest_of, in_threads
 from workers.schedule import Schedule
 
@@ -121,3 +124,25 @@ def test_requests_past_their_time_are_written_down_as_expired(domain: Domain):
     with domain.read(manager) as operation:
         assert approval.find(operation, request.id)[1].status == "expired"
     assert domain.events("channel.request-expired") == 1
+
+
+def test_webhooks_are_told_of_a_job_that_killed_its_workers(domain: Domain):
+    admin = domain.actor("admin")
+    with domain.write(admin) as operation:
+        webhooks.create(operation, url="https://hooks.example.com/x")
+    domain.submitted(admin, "notes", "1.0", {"a.bin": b"a"})
+    for number in range(jobs.CRASHES_MAX):
+        dead, now = f"wrk_dead{number}", domain.clock()
+        with domain.database.write() as session:
+            jobs.register(
+                session,
+                Worker(id=dead, host="h", pid=1, concurrency=1, started_at=now, heartbeat_at=now),
+            )
+        assert domain.claim(domain.waiting()[0].id, dead) is not None
+        schedule(domain).sweep()
+        domain.clock.move(minutes=10)
+    with domain.database.read() as session:
+        told = [(row.event, json.loads(row.payload)["data"]) for row in session.exec(select(WebhookDelivery))]
+    assert [event for event, _ in told] == ["validation.failed", "release.rejected"]
+    assert told[0][1]["validation"]["status"] == "errored"
+    assert "fell silent 3 times" in told[0][1]["validation"]["error"]
