@@ -34,7 +34,7 @@ async def download_artifact(
     request: AnyRequest, services: Services, artifact_id: str, filename: str
 ) -> ASGIApp:
     def find() -> tuple[download.Download, Path]:
-        with services.reading(request, cookie=True) as operation:
+        with services.reading(request, cookie=True, ticket=True) as operation:
             found = download.open_download(operation, artifact_id, filename)
         try:
             return found, services.store.path(found.digest)
@@ -68,7 +68,7 @@ async def download_artifact(
 
 @get("/artifacts/{artifact_id:str}/icon.png", sync_to_thread=True, tags=["downloads"], summary="Its icon")
 def artifact_icon(request: AnyRequest, services: Services, artifact_id: str) -> Response[bytes]:
-    with services.reading(request, cookie=True) as operation:
+    with services.reading(request, cookie=True, ticket=True) as operation:
         png, admission = download.icon(operation, artifact_id)
     return Response(png, media_type="image/png", headers={"Cache-Control": admission.cache_control})
 
@@ -80,7 +80,7 @@ def artifact_icon(request: AnyRequest, services: Services, artifact_id: str) -> 
     summary="The property list from which iOS installs it",
 )
 def artifact_ota_manifest(request: AnyRequest, services: Services, artifact_id: str) -> Response[bytes]:
-    with services.reading(request, cookie=True) as operation:
+    with services.reading(request, cookie=True, ticket=True) as operation:
         app, parent, row, admission = download.find(operation, artifact_id, Purpose.MANIFEST)
         way = services.documents.way(parent, row)
         urls = services.ticketed(operation, admission, row)
@@ -105,8 +105,9 @@ def artifact_ota_manifest(request: AnyRequest, services: Services, artifact_id: 
     return Response(body, media_type=ota_manifest.MEDIA_TYPE, headers={"Cache-Control": "no-store"})
 
 
-@get(
+@route(
     "/download/{slug:str}/{channel:str}/{platform:str}",
+    http_method=["GET", "HEAD"],
     sync_to_thread=True,
     tags=["downloads"],
     summary="The permanent address of what a channel offers for a platform",
@@ -117,8 +118,9 @@ def download_platform(
     return _redirect(request, services, slug, channel, platform, None)
 
 
-@get(
+@route(
     "/download/{slug:str}/{channel:str}/{platform:str}/{arch:str}",
+    http_method=["GET", "HEAD"],
     sync_to_thread=True,
     tags=["downloads"],
     summary="The same, for one architecture",
@@ -133,9 +135,10 @@ def _redirect(
     request: AnyRequest, services: Services, slug: str, channel: str, platform: str, arch: str | None
 ) -> Response[None]:
     with services.reading(request, cookie=True) as operation:
-        artifact, _ = download.current(operation, slug, channel, platform, arch)
+        artifact, admission = download.current(operation, slug, channel, platform, arch)
     location = services.documents.download_url(artifact) or ""
-    return Response(None, status_code=302, headers={"Location": location, "Cache-Control": "no-cache"})
+    kept = "no-cache" if admission.link is None else "no-store"
+    return Response(None, status_code=302, headers={"Location": location, "Cache-Control": kept})
 
 
 @get(

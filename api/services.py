@@ -4,8 +4,9 @@
     with services.writing(request) as operation: …     committed at its end, then new jobs are rung for
 
 Both find out who acts first, inside the same transaction. A token comes in the Authorization header; a page or a download may come
-with the cookie of a browser's session, with those of links that were opened, or with a ticket in its address instead (`cookie=True`),
-none of which the JSON API ever believes. This is the one place where a request becomes a visitor; see `pipeline/admission.py`.
+with the cookie of a browser's session, with those of links that were opened, or a download with a ticket in its address instead
+(`cookie=True`, `ticket=True`), none of which the JSON API ever believes. This is the one place where a request becomes a visitor; see
+`pipeline/admission.py`.
 """
 
 import threading
@@ -99,11 +100,13 @@ class Services:
     touched: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def reading(self, request: AnyRequest, *, cookie: bool = False) -> Iterator[Operation]:
-        """A consistent view for one request."""
+    def reading(
+        self, request: AnyRequest, *, cookie: bool = False, ticket: bool = False
+    ) -> Iterator[Operation]:
+        """A consistent view for one request. `ticket` is for handlers that give nothing out but by `admit`: it makes its holder act."""
         with self.database.read() as session:
             operation = Operation(session, ANONYMOUS, self.clock(), correlation_id(request))
-            if cookie and (text := request.query_params.get("ticket")) is not None:
+            if ticket and (text := request.query_params.get("ticket")) is not None:
                 operation.ticket = self.tickets.read(text)
                 operation.actor, operation.links = self._holder(session, operation.ticket.holder)
             else:

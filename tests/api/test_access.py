@@ -362,8 +362,19 @@ def test_a_ticket_opens_its_artifact_without_cookies_and_is_refused_for_all_else
         status, code, detail = refused(shop, path, ticket)
         assert (status, code) == (403, "ticket_refused")
         assert said in detail
+
+
+def test_a_ticket_makes_nobody_its_holder_but_for_its_one_purpose(shop: Shop, tickets: Tickets):
+    shop.set_access("members")
+    admin_id = f"tok_{shop.platform.token.split('_')[1]}"
+    artifact_id, mine = shop.beta["artifacts"][0]["id"], addresses(shop.beta, "beta")
+    ticket = tickets.issue(Purpose.DOWNLOAD, artifact_id, admin_id, soon())
     with shop.anonymous() as client:
-        assert client.get(mine["page"], params={"ticket": good}).status_code == 403
+        assert client.get(mine["download"], params={"ticket": ticket}).status_code == 200
+        for path in ("/", "/apps/notes", "/audit", mine["page"], mine["permanent"]):
+            assert client.get(path, params={"ticket": ticket}).status_code in {303, 401}
+        for path in ("/api/v1/apps", "/api/v1/whoami", f"/api/v1/artifacts/{artifact_id}"):
+            assert client.get(path, params={"ticket": ticket}).status_code in {400, 401}
 
 
 def test_a_ticket_ends_with_the_link_or_token_that_it_stands_for(shop: Shop, tickets: Tickets):

@@ -110,6 +110,8 @@ TABLE = [
     Row("GET", "/artifacts/{artifact_id}/ota/manifest.plist", ALL, 409),
     Row("GET", "/download/{slug}/{channel}/{platform}", ALL, 302),
     Row("GET", "/download/{slug}/{channel}/{platform}/{arch}", ALL, 302),
+    Row("HEAD", "/download/{slug}/{channel}/{platform}", ALL, 302),
+    Row("HEAD", "/download/{slug}/{channel}/{platform}/{arch}", ALL, 302),
     # channels
     Row("GET", APP + "/channels", ALL),
     Row("POST", APP + "/channels", PUBLISHERS, json={"name": "beta"}),
