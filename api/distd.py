@@ -9,7 +9,7 @@ import typer
 
 from pipeline import people, tokens
 from pipeline.access import SYSTEM, Role
-from pipeline.database import Database, open_database
+from pipeline.database import Database, database_path, open_database
 from pipeline.errors import BadSettings, DomainError
 from pipeline.logs import configure
 from pipeline.operation import Operation
@@ -60,6 +60,15 @@ def _ready(settings: Settings) -> Database:
     except NewerDatabase as error:
         _fail(str(error))
     return database
+
+
+def _existing(settings: Settings) -> Layout:
+    """For commands that look at what is there, and must not make an empty server of a mistyped path."""
+    if not database_path(settings).exists():
+        _fail(
+            f"there is no database in {settings.data_dir}. Set DISTD_DATA_DIR, or create one with `distd init`."
+        )
+    return Layout(settings.data_dir)
 
 
 @app.command()
@@ -181,11 +190,7 @@ def check(
     from pipeline.store.local import LocalBlobStore  # noqa: PLC0415
 
     settings = _settings()
-    layout = Layout(settings.data_dir)
-    if not layout.database.exists() and not settings.database_url:
-        _fail(
-            f"there is no database in {settings.data_dir}. Set DISTD_DATA_DIR, or create one with `distd init`."
-        )
+    layout = _existing(settings)
     result = run_check(_ready(settings), layout, LocalBlobStore(layout), repair=repair)
     if as_json:
         typer.echo(json.dumps(result.as_dict()))
@@ -211,11 +216,7 @@ def gc(
     from pipeline.garbage import open_collector  # noqa: PLC0415
 
     settings = _settings()
-    layout = Layout(settings.data_dir)
-    if not layout.database.exists() and not settings.database_url:
-        _fail(
-            f"there is no database in {settings.data_dir}. Set DISTD_DATA_DIR, or create one with `distd init`."
-        )
+    _existing(settings)
     if dry_run and undo:
         _fail("--dry-run and --undo do not go together.", code=2)
     collector = open_collector(_ready(settings), settings)
@@ -255,6 +256,48 @@ def gc(
         typer.echo(f"{name:<10} {count:>6}  {what}")
     if dry_run:
         typer.echo("Nothing was done: this was a dry run.")
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="Where it goes; must not be there yet.")],
+    as_json: Json = False,
+) -> None:
+    """Write database, blobs, keys and configuration into one file, while the server runs. It holds the keys: keep it as safe as them."""
+    from pipeline.backup import BackupProblem  # noqa: PLC0415
+    from pipeline.backup import backup as run_backup  # noqa: PLC0415
+
+    settings = _settings()
+    layout = _existing(settings)
+    try:
+        done = run_backup(_ready(settings), layout, file.absolute(), now=utc_now())
+    except BackupProblem as error:
+        _fail(str(error))
+    if as_json:
+        typer.echo(json.dumps({"file": str(file.absolute()), **done.as_dict()}))
+    else:
+        typer.echo(f"{file}: {done.blobs} blobs, {done.bytes} bytes, {done.events} audit events")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A backup of `distd backup`.")], as_json: Json = False
+) -> None:
+    """Fill an empty data directory from a backup; every digest is verified, and the audit log."""
+    from pipeline.backup import BackupProblem  # noqa: PLC0415
+    from pipeline.backup import restore as run_restore  # noqa: PLC0415
+
+    settings = _settings()
+    try:
+        done = run_restore(file, Layout(settings.data_dir), database_path(settings), now=utc_now())
+    except (BackupProblem, NewerDatabase) as error:
+        _fail(str(error))
+    if as_json:
+        typer.echo(json.dumps({"data_dir": str(settings.data_dir), **done.as_dict()}))
+    else:
+        typer.echo(
+            f"restored {settings.data_dir} as it was at {done.made_at}: {done.blobs} blobs, {done.bytes} bytes, {done.events} audit events"
+        )
 
 
 @token_app.command(name="create")

@@ -54,7 +54,14 @@ class Answer:
 class Platform:
     """One data directory, its processes, and a client's environment."""
 
-    def __init__(self, folder: Path, *, config: dict[str, Any] | None = None, failpoints: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        config: dict[str, Any] | None = None,
+        failpoints: str = "",
+        restore_from: Path | None = None,
+    ) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.home = folder / "home"
@@ -66,6 +73,10 @@ class Platform:
         self.processes: list[subprocess.Popen[bytes]] = []
         self._opened: list[Any] = []
         self._config = QUICK | (config or {})
+        if restore_from is not None:
+            self.distd_json("restore", str(restore_from))  # config.toml comes with it
+            self.token = ""  # and so do the tokens: the caller knows one
+            return
         self.configure(failpoints)
         self.token = self.distd_json("init")["admin_token"]
 
