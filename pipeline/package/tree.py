@@ -12,6 +12,7 @@ There is exactly one form of a tree: `parse` takes what `emit` makes and nothing
 collide and its links stay inside (`tree_paths.py`), one blob has one size, and only the empty blob has no bytes.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,11 +20,12 @@ from typing import Final
 
 from pipeline.package.blob import EMPTY_BLOB, SIZE_MAX, blob_id
 from pipeline.package.errors import Category, PackageError, malformed, unsupported
-from pipeline.package.tree_paths import Places, collision, flaw_of_path, flaw_of_target
+from pipeline.package.tree_paths import Places, flaw_of_path, flaw_of_target
 from pipeline.values import Digest, is_digest
 
 HEADER: Final = "dist-tree 1"
 TREE_MAX_BYTES: Final = 256 << 20  # a listing of about two million files
+FOLDERS_MAX: Final = 1_000_000  # each takes a few hundred bytes of memory
 _SIZE_MAX_DIGITS: Final = 19
 
 
@@ -61,20 +63,20 @@ class Tree:
 
     def find(self, path: str) -> Entry | None:
         """The file or link at this path."""
-        low, high = 0, len(self.entries)
-        wanted = _order(path)
-        while low < high:
-            middle = (low + high) // 2
-            if _order(self.entries[middle].path) < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        here = self.entries[low] if low < len(self.entries) else None
+        here = self._first_from(path)
         return here if here is not None and here.path == path else None
 
     def has_folder(self, path: str) -> bool:
         """Whether some entry is below this path; `.` is the tree itself."""
-        return path == "." or any(entry.path.startswith(f"{path}/") for entry in self.entries)
+        if path == ".":
+            return True
+        here = self._first_from(f"{path}/")
+        return here is not None and here.path.startswith(f"{path}/")
+
+    def _first_from(self, path: str) -> Entry | None:
+        """The first entry that is not before this path."""
+        at = bisect_left(self.entries, _order(path), key=lambda entry: _order(entry.path))
+        return self.entries[at] if at < len(self.entries) else None
 
     @property
     def files(self) -> Iterator[Entry]:
@@ -167,14 +169,16 @@ def _checked(entries: Iterable[Entry], category: Category) -> Tree:
             raise refuse(entry.path, "a blob has two sizes")
         ordered.append(entry)
     ordered.sort(key=lambda entry: _order(entry.path))
-    if clash := collision(entry.path for entry in ordered):
-        raise refuse(clash[0], f"a path is in the way of {clash[1]!r}")
-    links = {entry.path: entry.target for entry in ordered if entry.is_link}
-    if links:
-        places = Places((entry.path for entry in ordered if not entry.is_link), links)
-        for path in links:
-            if flaw := places.flaw_of_link(path):
-                raise refuse(path, f"a symbolic link {flaw}")
+    places = Places()
+    for entry in ordered:
+        other = places.add(entry.path, entry.target if entry.is_link else None)
+        if other is not None:
+            raise refuse(entry.path, f"a path is in the way of {other!r}")
+        if places.folders > FOLDERS_MAX:
+            raise unsupported(f"tree: it has more than {FOLDERS_MAX} folders")
+    for entry in ordered:
+        if entry.is_link and (flaw := places.flaw_of_link(entry.path)):
+            raise refuse(entry.path, f"a symbolic link {flaw}")
     data = "".join(f"{line}\n" for line in [HEADER, *map(_line, ordered)]).encode()
     return Tree(tuple(ordered), data, blob_id(data))
 

@@ -9,7 +9,7 @@ so that a chain of harmless-looking links cannot climb out.
 """
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 NAME_MAX_BYTES: Final = 255  # NAME_MAX of the file systems people use
@@ -54,69 +54,109 @@ def flaw_of_target(target: str) -> str | None:
     return _flaw_of_text(target)
 
 
-def collision(paths: Iterable[str]) -> tuple[str, str] | None:
-    """The first path that is in the way of an earlier one, and that one: folder and file at once, or alike but for case."""
-    leaves: set[str] = set()
-    shown: dict[str, str] = {}
-    folders: set[str] = set()
-    for path in paths:
-        names = path.split("/")
-        for end in range(1, len(names) + 1):
-            part = "/".join(names[:end])
-            if part in folders and end < len(names):
-                continue
-            if part in leaves or (part in folders and end == len(names)):
-                return path, part
-            other = shown.setdefault(_folded(part), part)
-            if other != part:
-                return path, other
-            (folders if end < len(names) else leaves).add(part)
-    return None
-
-
-def _folded(path: str) -> str:
-    """Equal for paths that some file system takes for one: Unicode, D145, canonical caseless matching."""
-    if path.isascii():
-        return path.lower()
-    return unicodedata.normalize(
-        "NFC", unicodedata.normalize("NFD", unicodedata.normalize("NFD", path).casefold())
-    )
-
-
 class Places:
-    """What is where in a tree, to follow its symbolic links."""
+    """What is where in a tree: built path by path, then asked where its links lead.
 
-    def __init__(self, files: Iterable[str], links: Mapping[str, str]) -> None:
-        self._links = {tuple(path.split("/")): target for path, target in links.items()}
-        self._files = {tuple(path.split("/")) for path in files}
-        self._folders = {
-            names[:end] for names in (*self._files, *self._links) for end in range(len(names))
-        } | {()}
+    Time and memory grow with the length of what is added, however deep and tangled it is: a hostile tree is as cheap as a good one.
+    """
+
+    def __init__(self) -> None:
+        self._parents = [_ROOT]  # of each folder, by its number
+        self._children: dict[tuple[int, str], _Place] = {}
+        self._led: dict[tuple[int, str], tuple[int | None, int]] = {}
+
+    @property
+    def folders(self) -> int:
+        """How many there are, the tree itself included."""
+        return len(self._parents)
+
+    def add(self, path: str, target: str | None) -> str | None:
+        """A file, or a link when it has a target. Returns the path that it is in the way of, if there is one."""
+        here = _ROOT
+        names = path.split("/")
+        for depth, name in enumerate(names):
+            last = depth == len(names) - 1
+            key = (here, _folded(name))
+            there = self._children.get(key)
+            if there is not None and (last or there.folder is None or there.name != name):
+                return "/".join([*names[:depth], there.name])
+            if there is None:
+                folder = None
+                if not last:
+                    folder = len(self._parents)
+                    self._parents.append(here)
+                there = self._children[key] = _Place(name, folder, target if last else None)
+            if there.folder is not None:
+                here = there.folder
+        return None
 
     def flaw_of_link(self, path: str) -> str | None:
         """Why this link must not be followed; None when it leads to something in the tree."""
-        here: list[str] = path.split("/")[:-1]
-        ahead = self._links[tuple(path.split("/"))].split("/")[::-1]
-        followed = 1
-        while ahead:
-            name = ahead.pop()
-            if tuple(here) not in self._folders:
-                return "leads through a file"
-            if name == ".":
-                continue
-            if name == "..":
-                if not here:
-                    return "leads out of the tree"
-                here.pop()
-                continue
-            here.append(name)
-            place = tuple(here)
-            if place in self._links:
-                followed += 1
-                if followed > LINKS_FOLLOWED_MAX:
-                    return "leads in a circle"
-                here.pop()
-                ahead += self._links[place].split("/")[::-1]
-            elif place not in self._files and place not in self._folders:
-                return "leads to nothing in the tree"
+        here = _ROOT
+        *folders, name = path.split("/")
+        for folder in folders:
+            here = self._children[here, _folded(folder)].folder or _ROOT
+        try:
+            self._lead(here, name, LINKS_FOLLOWED_MAX)
+        except _LeadsAstray as error:
+            return str(error)
         return None
+
+    def _lead(self, here: int, name: str, most: int) -> tuple[int | None, int]:
+        """Where the link `name` in the folder `here` leads, None for a file, and how many links that took."""
+        key = (here, _folded(name))
+        if key not in self._led:
+            target = self._children[key].target or ""
+            self._led[key] = self._walk(here, target.split("/"), most - 1)
+        place, followed = self._led[key]
+        if followed > most:
+            raise _LeadsAstray("leads in a circle")
+        return place, followed
+
+    def _walk(self, start: int, names: list[str], most: int) -> tuple[int | None, int]:
+        if most < 0:
+            raise _LeadsAstray("leads in a circle")
+        here: int | None = start
+        followed = 1
+        for name in names:
+            if here is None:
+                raise _LeadsAstray("leads through a file")
+            if name == "..":
+                if here == _ROOT:
+                    raise _LeadsAstray("leads out of the tree")
+                here = self._parents[here]
+            elif name != ".":
+                there = self._children.get((here, _folded(name)))
+                if there is None or there.name != name:
+                    raise _LeadsAstray("leads to nothing in the tree")
+                if there.target is None:
+                    here = there.folder
+                else:
+                    here, more = self._lead(here, name, most + 1 - followed)
+                    followed += more
+        return here, followed
+
+
+_ROOT: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A name in a folder: another folder, by its number, or a file, or a link with its target."""
+
+    name: str
+    folder: int | None
+    target: str | None
+
+
+class _LeadsAstray(Exception):
+    """A link that must not be followed."""
+
+
+def _folded(name: str) -> str:
+    """Equal for names that some file system takes for one: Unicode, D145, canonical caseless matching."""
+    if name.isascii():
+        return name.lower()
+    return unicodedata.normalize(
+        "NFC", unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+    )

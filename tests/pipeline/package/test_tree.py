@@ -169,6 +169,36 @@ def test_a_long_chain_of_links_is_followed_as_far_as_linux_does():
     assert "in a circle" in refusal([link("k", "l00"), *chain, link("l39", "f"), file("f")])
 
 
+def test_a_link_through_many_others_counts_all_of_them():
+    links = [
+        link(f"l{number:02}", "/".join(["."] * number) + f"/l{number + 1:02}" if number else "l01")
+        for number in range(20)
+    ]
+    twice = [link("d", "."), link("k", "/".join(["d"] * 21) + "/l00")]
+    end = [link("l20", "f"), file("f")]
+    assert "in a circle" in refusal([*links, *end, *twice])
+    make([*links, *end, link("d", "."), link("k", "/".join(["d"] * 18) + "/l00")])
+
+
+def test_a_hostile_tree_takes_no_more_memory_and_time_than_its_length():
+    import tracemalloc
+
+    deep = "/".join(["d"] * 1500)
+    entries = [file(f"{number}/{deep}/f") for number in range(40)]
+    entries += [link(f"{number}/{deep}/l", "/".join(["..", "d"] * 500)) for number in range(40)]
+    chain = [
+        link(f"c{number:02}", f"{number % 40}/{deep}/../d/../../d/d/../../../c{number + 1:02}")
+        for number in range(30)
+    ]
+    text_bytes = sum(len(one.path) + len(one.target) for one in [*entries, *chain])
+    tracemalloc.start()
+    error = refusal([*entries, *chain, link("c30", "nothing")])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "leads to nothing" in error
+    assert peak < 400 * text_bytes
+
+
 @pytest.mark.parametrize(
     "entries",
     [
