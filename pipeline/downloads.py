@@ -2,7 +2,7 @@
 
 A row for each download would be one write for each, on a database that takes one writer at a time. So a process notes them in memory
 and writes what came together every few seconds, after the answers that it counts; a killed process loses those seconds. Who it was is
-the id of a token or a link, or nobody's: no address is kept.
+the id of a person, a token or a link, or nobody's: no address is kept.
 
 A download counts when its last byte was sent. One that was broken off and taken up again is one; a part from the middle is none.
 """
@@ -21,7 +21,7 @@ from sqlmodel import Session, col, select
 from pipeline import download
 from pipeline.access import Right
 from pipeline.database import Database
-from pipeline.models import DownloadCount, DownloadRecord, Link, Token
+from pipeline.models import DownloadCount, DownloadRecord, Link, Person, Token
 from pipeline.operation import Operation
 from pipeline.values import new_id
 
@@ -141,7 +141,7 @@ def of_artifact(operation: Operation, artifact_id: str) -> Downloads:
 
 def _names(session: Session, ids: set[str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for table in (Token, Link):
+    for table in (Token, Link, Person):
         rows = session.exec(select(table.id, table.name).where(col(table.id).in_(ids))).all()
         found.update(dict(rows))
     return found
