@@ -1,7 +1,7 @@
 """Install pages: what a channel offers, the visitor's platform first and the others one click away.
 
 The page works without a script and asks for nothing from another host. Left to others: how an artifact is installed and what stands
-in the way (`pipeline/installing.py`), who looks (`visitor.py`), the words (`templates/install*.html`).
+in the way (`pipeline/installing.py`), who looks (`visitor.py`), what fits the device (`fitting.py`), the words (`templates/install*.html`).
 """
 
 import re
@@ -19,6 +19,7 @@ from pipeline.installing import Kind, Need, Way
 from pipeline.models import App, Artifact, Channel, Release
 from pipeline.operation import Operation
 from pipeline.values import Platform
+from ui.fitting import Misfit, is_native, misfit
 from ui.frame import AnyRequest, PageFrame
 from ui.system_names import lowest_system
 from ui.visitor import DESKTOPS, HINTS, Visitor, visitor_of
@@ -30,11 +31,6 @@ _HEADERS: Final = {
     "Accept-CH": ", ".join(HINTS),
     "Critical-CH": ", ".join(HINTS),
     "Cache-Control": "no-store",  # the page holds tickets
-}
-_ARCHS: Final = {
-    "arm64": {"arm64", "arm64-v8a", "arm64e", "aarch64"},
-    "x86_64": {"x86_64", "amd64", "x64"},
-    "x86": {"x86", "i386", "i486", "i586", "i686"},
 }
 # The system refuses these at first, and the person has to talk it round.
 _STOPPED: Final = frozenset({Need.GATEKEEPER_APPROVAL, Need.SMARTSCREEN_APPROVAL, Need.CERTIFICATE_TRUST})
@@ -50,6 +46,7 @@ class Offer:
     needs_at_least: str | None
     signer: str | None
     has_icon: bool
+    misfit: Misfit | None
 
     @property
     def href(self) -> str:
@@ -141,13 +138,15 @@ def _groups(
         way = frame.services.documents.way(row, artifact, manifest_url=urls.manifest)
         if way is None:
             raise RuntimeError(f"{row.id} is on a channel and not published")
+        lowest = lowest_system(artifact.format, artifact.facts or {}, artifact.details or {})
         by_platform.setdefault(artifact.platform, []).append(
             Offer(
                 artifact,
                 way,
-                lowest_system(artifact.format, artifact.facts or {}, artifact.details or {}),
+                lowest,
                 _signer(artifact),
                 artifact.id in icons,
+                misfit(artifact.platform, artifact.archs, lowest, visitor),
             )
         )
     order = {platform: number for number, platform in enumerate(_order(visitor))}
@@ -169,14 +168,18 @@ def _order(visitor: Visitor) -> list[str]:
     return list(dict.fromkeys([*visitor.platforms, Platform.ANY.value, *(each.value for each in Platform)]))
 
 
-def _rank(offer: Offer, visitor: Visitor) -> tuple[bool, bool, bool, bool, str]:
-    """What works before what fails, what fits the processor, what installs before what is only a file, what the system lets pass before
-    what it stops, else as published.
+def _rank(offer: Offer, visitor: Visitor) -> tuple[bool, bool, bool, bool, bool, str]:
+    """What works before what fails, what runs on the device before what does not, what was built for its processor, what installs before
+    what is only a file, what the system lets pass before what it stops, else as published.
     """
-    archs = set(offer.artifact.archs or ())
-    fits = visitor.arch is None or not archs or bool(archs & _ARCHS[visitor.arch])
-    stopped = not _STOPPED.isdisjoint(offer.way.needs)
-    return offer.fails, not fits, offer.way.kind is Kind.DOWNLOAD, stopped, offer.artifact.id
+    return (
+        offer.fails,
+        offer.misfit is not None,
+        not is_native(offer.artifact.archs, visitor),
+        offer.way.kind is Kind.DOWNLOAD,
+        not _STOPPED.isdisjoint(offer.way.needs),
+        offer.artifact.id,
+    )
 
 
 def _icon(groups: list[PlatformOffers]) -> str | None:

@@ -290,6 +290,18 @@ def test_android_is_spoken_to_in_the_words_of_its_version(
         assert words not in page
 
 
+def test_what_does_not_run_on_the_device_says_so_and_comes_last(shop: Shop) -> None:
+    agent = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0"
+    hints = {"Sec-CH-UA-Platform": '"macOS"', "Sec-CH-UA-Arch": '"x86"', "Sec-CH-UA-Bitness": '"64"'}
+    page = httpx.get(shop.at("notes"), headers={"User-Agent": agent, **hints}, timeout=30).text
+    assert re.findall(r"/artifacts/\w+/(Notes[^\"]*)", page) == ["Notes.pkg", "Notes.dmg", "Notes.app.zip"]
+    assert page.count("This is built for arm64; the browser says that this device has an Intel or AMD") == 1
+    hints = {"Sec-CH-UA-Platform": '"Android"', "Sec-CH-UA-Platform-Version": '"6.0.1"'}
+    page = httpx.get(shop.at("hostile"), headers={"User-Agent": ANDROID.agent, **hints}, timeout=30).text
+    assert "This needs Android 7.0; the browser says that this phone has Android 6." in page
+    assert "button strong" not in page
+
+
 def test_facts_are_whole_and_the_digest_can_be_taken_in_one_go(shop: Shop, browser: Browser) -> None:
     (document,) = [each for each in shop.artifacts("notes") if each["platform"] == "android"]
     with visit(browser, ANDROID, shop.at("notes"), permissions=["clipboard-read", "clipboard-write"]) as page:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from ui.fitting import Misfit, misfit
 from ui.system_names import lowest_system
 from ui.visitor import Visitor, visitor_of
 
@@ -147,3 +148,32 @@ def test_the_lowest_system_is_named_as_people_know_it(
     artifact_format: str, facts: dict[str, str], details: dict[str, int], words: str | None
 ) -> None:
     assert lowest_system(artifact_format, facts, details) == words
+
+
+@pytest.mark.parametrize(
+    ("platform", "archs", "lowest", "visitor", "expected"),
+    [
+        ("macos", ["arm64"], None, Visitor("macos", arch="x86_64"), Misfit.PROCESSOR),
+        ("macos", ["x86_64", "arm64"], None, Visitor("macos", arch="x86_64"), None),
+        ("macos", ["x86_64"], None, Visitor("macos", arch="arm64"), None),
+        ("windows", ["x64"], None, Visitor("windows", arch="arm64"), None),
+        ("windows", ["x86"], None, Visitor("windows", arch="x86_64"), None),
+        ("windows", ["x64"], None, Visitor("windows", arch="x86"), Misfit.PROCESSOR),
+        ("windows", ["arm64"], None, Visitor("windows", arch="x86_64"), Misfit.PROCESSOR),
+        ("linux", ["amd64"], None, Visitor("linux", arch="arm64"), Misfit.PROCESSOR),
+        ("linux", ["all"], None, Visitor("linux", arch="arm64"), None),
+        ("linux", [], None, Visitor("linux", arch="arm64"), None),
+        ("linux", ["amd64"], None, Visitor("linux"), None),
+        ("linux", ["amd64"], None, Visitor("macos", arch="arm64"), None),
+        ("android", None, "Android 12L", Visitor("android", version=11), Misfit.SYSTEM),
+        ("android", None, "Android 12L", Visitor("android", version=12), None),
+        ("android", None, "Android 12L", Visitor("android"), None),
+        ("android", None, "Android API 99", Visitor("android", version=11), None),
+        ("android", None, None, Visitor("android", version=11), None),
+        ("ios", None, "iOS 15.0", Visitor("ios", version=1), None),
+    ],
+)
+def test_only_what_surely_does_not_run_there_is_called_a_misfit(
+    platform: str, archs: list[str] | None, lowest: str | None, visitor: Visitor, expected: Misfit | None
+) -> None:
+    assert misfit(platform, archs, lowest, visitor) == expected
