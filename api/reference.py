@@ -1,17 +1,58 @@
 """The OpenAPI document, and a page to read it: rendered here, without a script or an asset from another host."""
 
 from html import escape
-from typing import Any
+from typing import Any, Final
 
 from litestar import Request, Response, get
 
+from api.errors import MEDIA_TYPE
+
+_PROBLEM: Final[dict[str, Any]] = {
+    "type": "object",
+    "title": "Problem",
+    "description": "RFC 9457. Some have more members: `errors` with a JSON Pointer each, `right`, `expected_offset`.",
+    "required": ["type", "title", "status", "detail", "code", "remedy", "correlation_id"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
+        "remedy": {"type": "string"},
+        "correlation_id": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "detail"],
+                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+    },
+}
 _METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
 
 
 def _schema(request: Request[Any, Any, Any]) -> dict[str, Any]:
     schema = request.app.openapi_schema.to_schema()
     paths = {path: item for path, item in schema["paths"].items() if not _is_page(item)}
-    return {**schema, "paths": paths}
+    for item in paths.values():
+        for method in _METHODS:
+            if method in item:
+                item[method]["responses"] = _with_problems(item[method]["responses"])
+    components = {**schema["components"], "schemas": {**schema["components"]["schemas"], "Problem": _PROBLEM}}
+    return {**schema, "paths": paths, "components": components}
+
+
+def _with_problems(responses: dict[str, Any]) -> dict[str, Any]:
+    """What goes well as the framework describes it, and what does not as `errors.py` answers it."""
+    good = {status: response for status, response in responses.items() if status < "400"}
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        **good,
+        "4XX": {"description": "Refused; `detail` says why, `remedy` what to do", "content": content},
+        "5XX": {"description": "The server cannot, or made a mistake", "content": content},
+    }
 
 
 def _is_page(item: dict[str, Any]) -> bool:
