@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Final
 
 import structlog
-from sqlalchemy.exc import OperationalError
 
 from pipeline import approval, jobs, notices, release, removal
 from pipeline.access import SYSTEM
@@ -27,6 +26,7 @@ from pipeline.values import Clock
 
 EXPIRE_EVERY_SECONDS: Final = 300.0
 COLLECT_EVERY_SECONDS: Final = 3600.0
+COLLECT_FIRST_SECONDS: Final = 60.0  # not while a whole fleet starts
 BEAT_EVERY_SECONDS: Final = 10.0
 
 _log = structlog.get_logger(__name__)
@@ -58,7 +58,8 @@ class Schedule:
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set."""
-        beat_at = expire_at = collect_at = 0.0
+        beat_at = expire_at = 0.0
+        collect_at = time.monotonic() + COLLECT_FIRST_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311
         while not stop.is_set():
             moment = time.monotonic()
             try:
@@ -73,8 +74,8 @@ class Schedule:
                     collect_at = moment + COLLECT_EVERY_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311
                     self.retain()
                     self.collect()
-            except (OSError, OperationalError):
-                # A full or busy disk must not end the sweep that frees it.
+            except Exception:  # noqa: BLE001 - the boundary of the schedule
+                # A duty that fails, on a full disk or by a fault of ours, must not end the others: without the sweep, jobs wait for ever.
                 _log.exception("schedule_failed")
             stop.wait(self._settings.sweep_seconds * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the workers, no secret
 

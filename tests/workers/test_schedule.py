@@ -1,7 +1,9 @@
 """What workers do without being asked, also when several do it at once: retention, garbage, requests past their time."""
 
 import json
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -146,3 +148,22 @@ def test_webhooks_are_told_of_a_job_that_killed_its_workers(domain: Domain):
     assert [event for event, _ in told] == ["validation.failed", "release.rejected"]
     assert told[0][1]["validation"]["status"] == "errored"
     assert "fell silent 3 times" in told[0][1]["validation"]["error"]
+
+
+def test_a_duty_that_fails_does_not_end_the_others(domain: Domain, monkeypatch: pytest.MonkeyPatch):
+    worker, stop, swept = schedule(domain), threading.Event(), []
+
+    def sweep() -> None:
+        swept.append(None)
+        if len(swept) == 1:
+            raise RuntimeError("a fault of ours")
+        stop.set()
+
+    monkeypatch.setattr(worker, "sweep", sweep)
+    monkeypatch.setattr(worker, "_settings", replace(domain.settings, sweep_seconds=0.01))
+    monkeypatch.setattr(worker, "beat", lambda: None)
+    thread = threading.Thread(target=worker.run, args=(stop,))
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert len(swept) == 2
