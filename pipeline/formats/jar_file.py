@@ -5,9 +5,10 @@ the signer, others refuse the archive. (AOSP apksig, `V1SchemeVerifier.verifySig
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from pipeline.formats import apk_signature_rules as rules
 from pipeline.formats.apk_algorithms import ANDROID_7
@@ -24,6 +25,26 @@ class Sink(Protocol):
         """Note a finding."""
 
 
+EACH_RULE_MAX: Final = 10  # findings of one rule that are shown; the rest is counted
+
+
+class Noted(list[Finding]):
+    """Findings, of which many may be of one kind: those that only count are not written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counts: Counter[str] = Counter()
+
+    def add(self, rule: Rule, evidence: str) -> None:
+        """Note a finding."""
+        self._counts[rule.id] += 1
+        self.append(rule.finding(evidence if self._counts[rule.id] <= EACH_RULE_MAX else ""))
+
+    def clear(self) -> None:
+        super().clear()
+        self._counts.clear()
+
+
 @dataclass(slots=True)
 class JarSigner:
     """One pair of signature block and .SF file."""
@@ -35,12 +56,12 @@ class JarSigner:
     certificate: Certificate | None = None
     digest: str = ""  # hashlib's name of the algorithm that the .SF file was signed with
     names: frozenset[str] = frozenset()
-    findings: list[Finding] = field(default_factory=list)
+    findings: Noted = field(default_factory=Noted)
     ignored: bool = False
 
     def add(self, rule: Rule, evidence: str) -> None:
         """Note a finding about this signer."""
-        self.findings.append(rule.finding(f"{self.name}: {evidence}"))
+        self.findings.add(rule, f"{self.name}: {evidence}")
 
     @property
     def broken(self) -> bool:

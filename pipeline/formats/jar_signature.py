@@ -23,7 +23,7 @@ from pipeline.formats.apk_scheme import MAX_SIGNERS
 from pipeline.formats.certificate import Certificate
 from pipeline.formats.facts import Finding, FormatError, Malformed, Rule, Severity
 from pipeline.formats.jar_block import BlockRefused, signed_by
-from pipeline.formats.jar_file import JarSigner, SignatureFile, checked_digests
+from pipeline.formats.jar_file import EACH_RULE_MAX, JarSigner, Noted, SignatureFile, checked_digests
 from pipeline.formats.jar_manifest import (
     MANIFEST,
     BadDigest,
@@ -38,7 +38,6 @@ META_INF: Final = "META-INF/"
 _BLOCK_SUFFIXES: Final = (".RSA", ".DSA", ".EC")
 MANIFEST_MAX_BYTES: Final = 64 << 20  # about 150 bytes a file
 BLOCK_MAX_BYTES: Final = 8 << 20
-_EACH_RULE_MAX: Final = 10  # findings of one rule; the rest is counted
 
 
 @dataclass(slots=True)
@@ -48,12 +47,12 @@ class JarResult:
     present: bool = False
     verified: bool = False
     signers: list[JarSigner] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    findings: Noted = field(default_factory=Noted)
     digest_algorithms: set[str] = field(default_factory=set)
 
     def add(self, rule: Rule, evidence: str) -> None:
         """Note a finding."""
-        self.findings.append(rule.finding(evidence))
+        self.findings.add(rule, evidence)
 
     @property
     def certificates(self) -> list[Certificate]:
@@ -72,6 +71,7 @@ class JarSignature:
         }
         self._digests: dict[tuple[str, str], bytes] = {}
         self._sections: dict[str, list[Section]] = {}
+        self._step_1: tuple[dict[str, Section], Noted] | None = None  # the same for every version of Android
         self._results: dict[tuple[int, int, frozenset[int], frozenset[int]], JarResult] = {}
 
     def blocks(self) -> list[str]:
@@ -99,7 +99,7 @@ class JarSignature:
                 self._verify(result, sdks, known, found)
             except FormatError as error:  # a member cannot be read: the reason counts among the others
                 result.findings.append(error.finding)
-            result.findings = _shortened(result.findings)
+            result.findings[:] = _shortened(result.findings)
         return result
 
     def _rows(self, name: str, content: bytes) -> list[Section]:
@@ -127,7 +127,11 @@ class JarSignature:
     ) -> None:
         manifest = self._archive.read(self._files[MANIFEST], MANIFEST_MAX_BYTES)
         rows = self._rows(MANIFEST, manifest)
-        named = self._named(rows[1:], result)  # step 1
+        if self._step_1 is None:
+            before = JarResult()
+            self._step_1 = self._named(rows[1:], before), before.findings
+        named, wrong = self._step_1
+        result.findings += wrong
         if result.findings:
             return
         signers = self._signers(result)
@@ -272,12 +276,12 @@ def _shortened(findings: list[Finding]) -> list[Finding]:
     last: dict[str, int] = {}
     for finding in findings:
         counts[finding.rule] = counts.get(finding.rule, 0) + 1
-        if counts[finding.rule] <= _EACH_RULE_MAX:
+        if counts[finding.rule] <= EACH_RULE_MAX:
             last[finding.rule] = len(kept)
             kept.append(finding)
     for rule, count in counts.items():
-        if count > _EACH_RULE_MAX:
+        if count > EACH_RULE_MAX:
             one = kept[last[rule]]
-            message = f"{one.message} (and {count - _EACH_RULE_MAX} more of this kind)"
+            message = f"{one.message} (and {count - EACH_RULE_MAX} more of this kind)"
             kept[last[rule]] = replace(one, message=message)
     return kept

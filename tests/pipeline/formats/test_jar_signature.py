@@ -5,10 +5,12 @@ from functools import cache
 import pytest
 
 from pipeline.formats.apk import POLICY
+from pipeline.formats.apk_signature_rules import V1_MANIFEST
 from pipeline.formats.facts import Severity
 from pipeline.formats.jar_algorithms import supported, unsupported_within
+from pipeline.formats.jar_file import EACH_RULE_MAX, Noted
 from pipeline.formats.jar_manifest import BadDigest, Section, digests_to_verify, sections
-from pipeline.formats.jar_signature import JarResult, JarSignature
+from pipeline.formats.jar_signature import JarResult, JarSignature, _shortened
 from pipeline.formats.zip import ZipArchive
 from tests.support.build_apk import Jar, app, build_apk, jar_members
 from tests.support.build_cms import (
@@ -269,3 +271,14 @@ class TestAlgorithms:
         assert unsupported_within(ranges, (5, 19)) == [(9, 17)]
         assert unsupported_within(ranges, (19, 25)) == [(21, 25)]
         assert unsupported_within((), (1, 2)) == [(1, 2)]
+
+
+def test_many_defects_of_one_kind_are_counted_and_not_written_out():
+    noted = Noted()
+    for number in range(1000):
+        noted.add(V1_MANIFEST, f"file {number}")
+    shown = _shortened(noted)
+    assert len(shown) == EACH_RULE_MAX
+    assert "file 9" in shown[-1].message
+    assert "and 990 more of this kind" in shown[-1].message
+    assert not any("file 10" in finding.message for finding in noted)
