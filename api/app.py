@@ -36,6 +36,7 @@ from api import (
 )
 from api.changes import Changes
 from api.middleware import Frame
+from api.oidc import OpenIdProvider
 from api.reference import api_docs, openapi_json
 from api.services import FailureWindow, Services
 from api.strict import before_request
@@ -89,6 +90,7 @@ def build_services(settings: Settings) -> Services:
         clock=utc_now,
         ring=bell.ring,
         failures=FailureWindow(settings.auth_failures_per_minute),
+        oidc=OpenIdProvider(settings) if settings.oidc_issuer else None,
         key=load_or_create(layout),
         sealer=sealer,
         tickets=Tickets(sealer, settings.base_url),

@@ -22,6 +22,7 @@ from sqlmodel import Session
 
 from api.doctor import Check, examine
 from api.errors import TooManyFailures
+from api.oidc import OpenIdProvider
 from pipeline import links, notices, people, sessions
 from pipeline.access import ANONYMOUS, Actor, actor_of, authenticate, is_live, needs_touch
 from pipeline.admission import Admission, LinkGrant
@@ -97,6 +98,7 @@ class Services:
     tickets: Tickets
     webhook_key: WebhookKey
     downloads: DownloadLog = field(default_factory=DownloadLog)
+    oidc: OpenIdProvider | None = None
     touched: dict[str, float] = field(default_factory=dict)
 
     @contextmanager

@@ -8,6 +8,7 @@ Left to others: talking to an identity provider (`api/oidc.py`), the browser's s
 
 import hashlib
 import secrets
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -23,6 +24,17 @@ LOCAL: Final = "distd"  # the issuer of those whom this server knows by itself
 NAME_MAX_CHARS: Final = 100
 CODE_LIFE: Final = timedelta(minutes=15)
 _CODE_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who somebody is by an identity provider, and the role that their groups give them here."""
+
+    issuer: str
+    subject: str
+    name: str
+    email: str | None
+    role: Role
 
 
 def signed_in(

@@ -52,6 +52,11 @@ class Settings:
     inspect_wall_seconds: float = 60.0
     auth_failures_per_minute: int = 30
     webhook_allow_networks: tuple[str, ...] = ()
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret: str = ""
+    oidc_claim: str = "groups"
+    oidc_roles: Mapping[str, str] = field(default_factory=dict)
     failpoints: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -136,6 +141,24 @@ def _blob_url(value: Any) -> str:
     if text:
         raise ValueError("must be empty: this version stores blobs in the data directory only")
     return text
+
+
+def _issuer(value: Any) -> str:
+    text = _text(value)
+    parts = urlsplit(text)
+    local = parts.hostname in {"127.0.0.1", "localhost", "::1"}
+    if text and ((parts.scheme != "https" and not (local and parts.scheme == "http")) or not parts.hostname):
+        raise ValueError("must be the https:// address of an OpenID provider")
+    return text
+
+
+def _roles(value: Any) -> dict[str, str]:
+    known = ("admin", "release-manager", "tester")
+    if not isinstance(value, dict) or any(role not in known for role in value.values()):
+        raise ValueError(
+            f'must be a table like {{"release-team" = "release-manager"}}; roles are {", ".join(known)}'
+        )
+    return {str(group): str(role) for group, role in value.items()}
 
 
 def _one_of(*choices: str) -> Callable[[Any], str]:
@@ -247,6 +270,11 @@ KEYS: Final = (
         None,
         "networks that are not public and that webhooks may reach all the same",
     ),
+    Key("oidc_issuer", _issuer, None, "OpenID provider by which people sign in; empty for none"),
+    Key("oidc_client_id", _text, None, "what the provider calls this server"),
+    Key("oidc_client_secret", _text, None, "this server's secret at the provider"),
+    Key("oidc_claim", _text, None, "claim of the ID token that names a person's groups"),
+    Key("oidc_roles", _roles, None, "which group has which role; nobody else may sign in"),
 )
 _BY_NAME: Final = {key.name: key for key in KEYS}
 _BY_ENVIRONMENT: Final = {key.environment: key for key in KEYS if key.environment}

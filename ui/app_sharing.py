@@ -123,19 +123,19 @@ def routes(frame: PageFrame) -> list[Any]:
     @post("/apps/{slug:str}/webhooks/{webhook_id:str}/{verb:str}", status_code=303)
     async def act_on_webhook(request: AnyRequest, slug: str, webhook_id: str, verb: str) -> Response[bytes]:
         form = await request.form()
-        said = "Done."
+        said = frame.say(request, "Done.")
         with frame.changing(request, form) as operation:
             if verb == "ping":
                 notices.ping(operation, webhook_id, services.documents)
-                said = "A ping is on its way."
+                said = frame.say(request, "A ping is on its way.")
             elif verb == "enable":
                 webhooks.enable(operation, webhook_id)
             elif verb == "redeliver":
                 deliveries.redeliver(operation, str(form.get("delivery", "")))
-                said = "It is sent again."
+                said = frame.say(request, "It is sent again.")
             else:
                 webhooks.remove(operation, webhook_id)
-        return frame.done(f"/apps/{slug}/webhooks", said=frame.say(request, said))
+        return frame.done(f"/apps/{slug}/webhooks", said=said)
 
     # -- retention --------------------------------------------------------------------------------
 

@@ -139,12 +139,7 @@ def routes(frame: PageFrame) -> list[Any]:
                 expected=str(form.get("expected", "")) or None,
                 note=str(form.get("note", "")),
             )
-        said = frame.say(
-            request,
-            "{channel} waits for a second person." if moved.request else "{channel} was moved.",
-            channel=name,
-        )
-        return frame.done(f"/apps/{slug}/channels", said=said)
+        return frame.done(f"/apps/{slug}/channels", said=frame.moved(request, moved))
 
     @post("/apps/{slug:str}/requests/{request_id:str}/{verdict:str}", status_code=303)
     async def decide(request: AnyRequest, slug: str, request_id: str, verdict: str) -> Response[bytes]:

@@ -12,7 +12,7 @@ from litestar.response import Stream
 
 from pipeline import audit
 from pipeline.access import Right
-from pipeline.errors import Invalid
+from pipeline.errors import Invalid, NotFound
 from pipeline.models import AuditEvent
 from ui.frame import AnyRequest, PageFrame
 
@@ -57,10 +57,11 @@ def routes(frame: PageFrame) -> list[Any]:
                 problems=audit.verify(operation.session) if verify else None,
             )
 
-    @get("/audit/events.{kind:str}")
-    async def export(request: AnyRequest, kind: str) -> Stream:
+    @get("/audit/export/{filename:str}")
+    async def export(request: AnyRequest, filename: str) -> Stream:
+        kind = filename.removeprefix("events.")
         if kind not in {"csv", "jsonl"}:
-            raise Invalid("An export is events.csv or events.jsonl.", remedy="Choose one of them.")
+            raise NotFound("An export is events.csv or events.jsonl.", remedy="Choose one of them.")
         _, wanted = asked(request)
         write = _csv if kind == "csv" else _lines
 

@@ -17,9 +17,10 @@ from litestar.datastructures import Cookie
 from pipeline import sessions
 from pipeline.access import ANONYMOUS, Actor
 from pipeline.admission import Admission
+from pipeline.channel import Moved
 from pipeline.database import Database
 from pipeline.documents import Documents
-from pipeline.errors import DomainError, Forbidden, NotFound, TicketRefused, Unauthorized, Withdrawn
+from pipeline.errors import DomainError, Forbidden, Invalid, NotFound, TicketRefused, Unauthorized, Withdrawn
 from pipeline.models import Artifact
 from pipeline.operation import Operation
 from pipeline.settings import Settings
@@ -55,6 +56,8 @@ class PageServices(Protocol):
     def sealer(self) -> Sealer: ...
     @property
     def webhook_key(self) -> WebhookKey: ...
+    @property
+    def oidc(self) -> Any: ...  # api.oidc.OpenIdProvider, or None
     @property
     def cookie(self) -> str: ...
 
@@ -133,6 +136,13 @@ class PageFrame:
         """A text in the visitor's language, for a place outside of templates."""
         return str(self.catalogue.translator(self.language(request))(text, **places))
 
+    def moved(self, request: AnyRequest, moved: Moved) -> str:
+        """What became of a move of a channel."""
+        name = moved.channel.name
+        if moved.request is not None:
+            return self.say(request, "{channel} waits for a second person.", channel=name)
+        return self.say(request, "{channel} was moved.", channel=name)
+
     # -- changing ---------------------------------------------------------------------------------
 
     @contextmanager
@@ -200,7 +210,7 @@ class PageFrame:
         if isinstance(error, Unauthorized):
             here = request.url.path if request.method == "GET" else "/"
             return Response(b"", status_code=303, headers={"Location": self.pages.login_url(here)})
-        table = {Forbidden: 403, TicketRefused: 403, NotFound: 404, Withdrawn: 410}
+        table = {Invalid: 422, Forbidden: 403, TicketRefused: 403, NotFound: 404, Withdrawn: 410}
         status = next((code for kind, code in table.items() if isinstance(error, kind)), 409)
         if isinstance(error, TicketRefused):  # nobody can be made out then
             return self._page(request, "error.html", ANONYMOUS, status=status, problem=error, code=status)

@@ -97,8 +97,7 @@ def routes(frame: PageFrame) -> list[Any]:
                 expected=str(form.get("expected", "")) or None,
                 note=str(form.get("note", "")),
             )
-        text = "{channel} waits for a second person." if moved.request else "{channel} was moved."
-        return frame.done(f"/apps/{slug}/channels", said=frame.say(request, text, channel=name))
+        return frame.done(f"/apps/{slug}/channels", said=frame.moved(request, moved))
 
     @get("/apps/{slug:str}/releases/{release_id:str}/revoke", sync_to_thread=True)
     def revoke_page(request: AnyRequest, slug: str, release_id: str) -> Response[bytes]:

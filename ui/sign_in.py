@@ -28,13 +28,26 @@ def routes(frame: PageFrame) -> list[Any]:
 
     def refused(request: AnyRequest, template: str, error: Unauthorized, **values: Any) -> Response[bytes]:
         with frame.looking(request) as operation:
-            return frame.shown(request, template, operation, status=401, problem=error, **values)
+            return frame.shown(
+                request,
+                template,
+                operation,
+                status=401,
+                problem=error,
+                oidc=services.oidc is not None,
+                **values,
+            )
 
     @get("/login", sync_to_thread=True)
     def login_page(request: AnyRequest, next_page: str = "/") -> Response[bytes]:
         with frame.looking(request) as operation:
             return frame.shown(
-                request, "login.html", operation, next_page=local_path(next_page), problem=None
+                request,
+                "login.html",
+                operation,
+                next_page=local_path(next_page),
+                problem=None,
+                oidc=services.oidc is not None,
             )
 
     @post("/login", status_code=303)

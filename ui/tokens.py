@@ -76,10 +76,10 @@ def routes(frame: PageFrame) -> list[Any]:
         with frame.changing(request, await request.form()) as operation:
             if verdict == "shut-out":
                 person = people.shut_out(operation, person_id)
-                said = "{name} may no longer sign in."
+                said = frame.say(request, "{name} may no longer sign in.", name=person.name)
             else:
                 person = people.let_in(operation, person_id)
-                said = "{name} may sign in again."
-        return frame.done("/members", said=frame.say(request, said, name=person.name))
+                said = frame.say(request, "{name} may sign in again.", name=person.name)
+        return frame.done("/members", said=said)
 
     return frame.finished([tokens_page, make_token, revoke_token, members_page, decide_member])
