@@ -51,12 +51,14 @@ def of_app(operation: Operation, slug: str) -> tuple[App, list[AppPin]]:
     return app, list(rows.all())
 
 
-def values(session: Session, app: App, family: str, kind: str, *, former: bool = False) -> set[str] | None:
-    """What is pinned, or None where nothing is. `former`: with what a rotation superseded."""
-    query = select(AppPin.value).where(AppPin.app_id == app.id, AppPin.family == family, AppPin.kind == kind)
+def values(
+    session: Session, app: App, family: str, kind: str, *, former: bool = False
+) -> dict[str, str] | None:
+    """What is pinned, with what people call it, or None where nothing is. `former`: with what a rotation superseded."""
+    query = select(AppPin).where(AppPin.app_id == app.id, AppPin.family == family, AppPin.kind == kind)
     if not former:
         query = query.where(col(AppPin.superseded_at).is_(None))
-    return set(session.exec(query).all()) or None
+    return {pin.value: pin.label for pin in session.exec(query)} or None
 
 
 def add(
@@ -101,7 +103,7 @@ def remember(
             if pinned is None:
                 _pin(operation, app, family, SIGNER, signer, actor=actor, release=release, label=shown)
         for one in members:
-            former = pinned.intersection(one.earlier_signers) if pinned is not None else set()
+            former = {name for name in one.earlier_signers if pinned is not None and name in pinned}
             if one.signer is not None and pinned is not None and one.signer not in pinned and former:
                 _pin(
                     operation,
@@ -115,7 +117,7 @@ def remember(
                     note="rotated, as the APK's lineage proves",
                     supersedes=sorted(former),
                 )
-                pinned.add(one.signer)
+                pinned[one.signer] = one.signer_shown
 
 
 def _pin(

@@ -33,7 +33,10 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known beside the artifact itself. `None` pins: nothing is pinned yet, so that anything goes."""
+    """What is known beside the artifact itself.
+
+    Pins may map a value to what people call it. `None`: nothing is pinned yet, so that anything goes.
+    """
 
     now: datetime
     app: str = "APP"
@@ -216,8 +219,10 @@ def _release_too_large(_subject: Subject, policy: Effective, known: Known) -> st
 
 def _either(values: Collection[str]) -> str:
     listed = sorted(values)
-    more = len(listed) - _SHOWN_MAX
-    return " or ".join(listed[:_SHOWN_MAX]) + (f" or {more} more" if more > 0 else "")
+    names = values if isinstance(values, Mapping) else {}
+    shown = [f"{value} ({names[value]})" if names.get(value) else value for value in listed[:_SHOWN_MAX]]
+    more = len(listed) - len(shown)
+    return " or ".join(shown) + (f" or {more} more" if more > 0 else "")
 
 
 _CHECKS: Final[Mapping[str, _Check]] = {

@@ -105,6 +105,10 @@ def test_the_same_app_signed_by_another_key(line: Line) -> None:
     assert found(document) == {"policy.signer-changed": "error"}
     assert OTHER.sha256 in document["error"]["detail"]
     assert (
+        "is signed by certificate:" + KEY.sha256 + " (O=Example,CN=Release key)"
+        in document["error"]["detail"]
+    )
+    assert (
         f"dist app pin add {line.slug} apk signer certificate:{OTHER.sha256}" in document["error"]["remedy"]
     )
     pin = line.dist.json(
