@@ -23,7 +23,15 @@ INPUT_MAX_BYTES: Final = 64 << 10
 SLOW_SECONDS: Final = 10  # for one input
 RSS_MAX_MIB: Final = 1024
 GRACE_SECONDS: Final = 600  # to import, to instrument and to end, on a busy machine
-INSTRUMENTED: Final = ("pipeline.formats", "plistlib", "biplist", "olefile", "pefile", "xml.etree")
+INSTRUMENTED: Final = (
+    "pipeline.formats",
+    "pipeline.package",
+    "plistlib",
+    "biplist",
+    "olefile",
+    "pefile",
+    "xml.etree",
+)
 
 
 def fuzz(name: str, corpus: str, seconds: int) -> None:

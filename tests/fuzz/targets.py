@@ -61,7 +61,11 @@ from pipeline.formats.readers import READERS
 from pipeline.formats.recognise import Format, recognise
 from pipeline.formats.source import Source
 from pipeline.formats.wire import report_frames
+from pipeline.package import hints as package_hints
+from pipeline.package import manifest as package_manifest
+from pipeline.package import tree as package_tree
 from pipeline.package.create import Encoding
+from pipeline.package.errors import PackageError
 from tests.support import (
     build_appimage,
     build_authenticode,
@@ -140,6 +144,9 @@ class Defect(AssertionError):
     """What no input may lead to."""
 
 
+PACKAGE_VECTORS = Path(__file__).resolve().parents[2] / "docs" / "formats" / "vectors" / "package.json"
+
+
 @dataclass(frozen=True)
 class Target:
     run: Callable[[bytes], None]
@@ -192,6 +199,16 @@ def _parses(parse: Callable[[bytes], object], *seeds: Callable[[], bytes] | byte
             parse(data)
 
     return Target(run, lambda: [seed if isinstance(seed, bytes) else seed() for seed in seeds])
+
+
+def _package_text(parse: Callable[[bytes], object], name: str) -> Target:
+    """A parser of a package's texts, whose failure is a `PackageError`. The seeds are the test vectors."""
+
+    def run(data: bytes) -> None:
+        with suppress(PackageError):
+            parse(data)
+
+    return Target(run, lambda: [json.loads(PACKAGE_VECTORS.read_text())[name].encode()])
 
 
 def _on_source(parse: Callable[[Source], object]) -> Callable[[bytes], None]:
@@ -426,6 +443,9 @@ def targets() -> dict[str, Target]:
         "wheel.tags": _inside(Format.WHEEL, lambda data: build_python.wheel(wheel_file=data), build_python.WHEEL),
         "wheel.record": _inside(Format.WHEEL, lambda data: build_python.wheel(record=data.decode("utf-8", "replace")), b"tiny.py,sha256=AAAA,6\n"),
         "sdist.metadata": _inside(Format.SDIST, lambda data: build_python.sdist(metadata=data), build_python.METADATA),
+        "package.tree": _package_text(package_tree.parse, "tree"),
+        "package.manifest": _package_text(package_manifest.parse, "manifest"),
+        "package.sources": _package_text(package_hints.parse, "sources"),
         "icon": _parses(icons.to_png, _picture),
     }  # fmt: skip
     return made
