@@ -52,6 +52,7 @@ MEDIA_TYPES: Final = {
     "minisign": "text/plain; charset=utf-8",
     "sparkle-signature": "text/plain; charset=utf-8",
     "mobileprovision": "application/x-apple-aspen-mobileprovision",
+    "dist-package": "application/octet-stream",
     "text": "text/plain; charset=utf-8",
 }
 # By the end of the name, where the content alone does not say it: a browser renames what has a type that it knows better.
@@ -67,7 +68,7 @@ _BY_SUFFIX: Final = {
     ".tar.bz2": "application/x-bzip2",
     ".tar.zst": "application/zstd",
 }
-_GENERAL: Final = frozenset({"zip", "app-zip", "tarball", "text", "file", ""})
+_GENERAL: Final = frozenset({"zip", "app-zip", "tarball", "dist-package", "text", "file", ""})
 
 
 @dataclass(frozen=True, slots=True)

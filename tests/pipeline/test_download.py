@@ -19,6 +19,8 @@ from pipeline.formats.recognise import Format
         ("file", "page.svg", "application/octet-stream"),
         ("tarball", "notes.tar.gz", "application/gzip"),
         ("tarball", "notes.tar", "application/x-tar"),
+        ("dist-package", "notes.dpk", "application/octet-stream"),
+        ("dist-package", "notes.tar.gz", "application/gzip"),
         ("sbom-cyclonedx", "sbom.json", "application/vnd.cyclonedx+json"),
         ("", "x", "application/octet-stream"),
         ("something-new", "x.apk", "application/octet-stream"),
