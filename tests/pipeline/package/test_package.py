@@ -75,6 +75,8 @@ def failure(ask: Callable[..., object], *arguments: object) -> PackageError:
     return caught.value
 
 
+# A flipped bit can also make the number of another version out of this one.
+REFUSED = (Category.MALFORMED, Category.UNSUPPORTED)
 every_encoding = pytest.mark.parametrize("encoding", ENCODINGS, ids=named)
 
 
@@ -278,7 +280,7 @@ def test_a_flipped_bit_of_a_native_package_is_refused_where_it_is(encoding: Enco
     changed = bytearray(original)
     changed[offset] ^= 1 << data.draw(st.integers(0, 7))
     error = failure(lambda: verify_content(io.BytesIO(changed)))
-    assert error.category is Category.MALFORMED
+    assert error.category in REFUSED
     places = places_of(NativePackage(io.BytesIO(original)), offset)
     assert any(place in str(error) for place in places), (places, str(error))
 
@@ -290,7 +292,7 @@ def test_a_flipped_bit_of_a_portable_package_is_refused(data: st.DataObject):
     changed = bytearray(original)
     changed[data.draw(st.integers(0, len(original) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     error = failure(lambda: verify_content(io.BytesIO(changed)))
-    assert error.category is Category.MALFORMED
+    assert error.category in REFUSED
     assert ": " in str(error) or "compressed data" in str(error) or "end of the archive" in str(error)
 
 
