@@ -24,6 +24,7 @@ from pipeline.people import Identity
 from pipeline.settings import Settings
 
 ALGORITHMS: Final = ("RS256", "PS256", "ES256", "EdDSA")
+_ENDPOINTS: Final = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 _SECONDS: Final = 10.0
 _KEEP_SECONDS: Final = 3600.0
 _BODY_MAX_BYTES: Final = 1 << 20
@@ -88,7 +89,7 @@ class OpenIdProvider:
             | ({"client_secret": self._secret} if self._secret else {}),
         )
         claims = self._claims(str(answer.get("id_token", "")))
-        if not secrets.compare_digest(str(claims.get("nonce", "")), nonce):
+        if not secrets.compare_digest(str(claims.get("nonce", "")).encode(), nonce.encode()):
             raise _refused("its answer belongs to another sign-in")
         return Identity(
             issuer=self._issuer,
@@ -146,6 +147,8 @@ class OpenIdProvider:
                 about = self._ask("GET", f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
                 if about.get("issuer") != self._issuer:
                     raise _refused(f"it calls itself {str(about.get('issuer'))[:200]!r}")
+                if missing := [name for name in _ENDPOINTS if not isinstance(about.get(name), str)]:
+                    raise _refused(f"its description does not name {', '.join(missing)}")
                 self._known = (time.monotonic(), about, self._ask("GET", about["jwks_uri"]))
             return self._known[1], self._known[2]
 

@@ -44,7 +44,7 @@ def _slot(row: Artifact) -> str:
 
 
 def _pair(slot: str, old: Artifact, new: Artifact) -> list[Difference]:
-    if old.sha256 is not None and old.sha256 == new.sha256:
+    if (old.sha256, old.ios) == (new.sha256, new.ios):
         return []
     found = []
     for name in _FACTS:

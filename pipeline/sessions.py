@@ -77,8 +77,10 @@ def find(session: Session, cookie: str, now: datetime) -> Seat | None:
 
 def renew(session: Session, cookie: str, now: datetime) -> str | None:
     """A new value for the cookie; None when another request was first, or there is no such session any more."""
-    row = session.get(BrowserSession, _digest(cookie))
-    if row is None or _owner(session, row, now) is None or now - row.seen_at < RENEW_AFTER:
+    row = _row(session, cookie, now)
+    if row is None or row.id_sha256 != _digest(cookie) or now - row.seen_at < RENEW_AFTER:
+        return None
+    if _owner(session, row, now) is None:
         return None
     value = secrets.token_urlsafe(_COOKIE_BYTES)
     row.id_sha256, row.previous_sha256, row.seen_at = _digest(value), row.id_sha256, now

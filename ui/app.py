@@ -21,6 +21,7 @@ from ui import (
     releases,
     server,
     sign_in,
+    sign_in_oidc,
     tokens,
 )
 from ui.frame import PageFrame, PageServices
@@ -40,6 +41,7 @@ _PARTS: Final = (
     install,
     open_link,
     sign_in,
+    sign_in_oidc,
 )
 
 

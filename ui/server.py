@@ -1,6 +1,7 @@
 """The server itself: what lies in its store and for which app, where its settings come from, and whether it is installed well."""
 
 import shutil
+from collections.abc import Mapping
 from typing import Any, Final
 
 from litestar import Response, get
@@ -55,8 +56,10 @@ def routes(frame: PageFrame) -> list[Any]:
 
 def _shown(name: str, value: Any) -> str:
     """A value for people; what may hold a password is not shown."""
-    if value in {None, ""} or value == ():
+    if value is None or value in ("", (), {}):
         return ""
     if name in _WITH_CREDENTIALS or any(word in name for word in _SECRET):
         return "••••"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} = {one}" for name, one in value.items())
     return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -43,11 +43,24 @@ def routes(frame: PageFrame) -> list[Any]:
             max_age=int(_LIFE.total_seconds()) if value else 0,
         )
 
+    def failed(request: AnyRequest, problem: DomainError, target: str = "/") -> Response[bytes]:
+        """The sign-in again, with what went wrong and the other way in."""
+        with frame.looking(request) as operation:
+            answer = frame.shown(
+                request, "login.html", operation, status=401, next_page=target, problem=problem, oidc=True
+            )
+        answer.set_cookie(cookie(""))
+        return answer
+
     @get("/login/oidc", sync_to_thread=True)
-    def leave(next_page: str = "/") -> Response[bytes]:
-        leaving = provider().leave()
+    def leave(request: AnyRequest, next_page: str = "/") -> Response[bytes]:
+        identity_provider, path = provider(), local_path(next_page)
+        try:
+            leaving = identity_provider.leave()
+        except DomainError as problem:
+            return failed(request, problem, path)
         ends = str(int((services.clock() + _LIFE).timestamp()))
-        target = base64.urlsafe_b64encode(local_path(next_page).encode()).decode()
+        target = base64.urlsafe_b64encode(path.encode()).decode()
         answer = Response(b"", status_code=303, headers={"Location": leaving.url})
         answer.set_cookie(
             cookie(services.sealer.seal(_KIND, leaving.state, leaving.nonce, leaving.verifier, ends, target))
@@ -56,6 +69,7 @@ def routes(frame: PageFrame) -> list[Any]:
 
     @get("/login/oidc/callback", sync_to_thread=True)
     def come_back(request: AnyRequest, code: str = "", error: str = "") -> Response[bytes]:
+        identity_provider = provider()
         kept = services.sealer.open(_KIND, request.cookies.get(_COOKIE, ""))
         try:
             if error:
@@ -71,7 +85,7 @@ def routes(frame: PageFrame) -> list[Any]:
             _, nonce, verifier, ends, target = kept
             if int(ends) <= services.clock().timestamp():
                 raise Unauthorized("The sign-in took more than ten minutes.", remedy="Sign in again.")
-            who = provider().come_back(code, nonce=nonce, verifier=verifier)
+            who = identity_provider.come_back(code, nonce=nonce, verifier=verifier)
             with services.database.write() as session:
                 operation = Operation(session, SYSTEM, services.clock())
                 person = people.signed_in(
@@ -84,12 +98,7 @@ def routes(frame: PageFrame) -> list[Any]:
                 )
                 value = sessions.open_session(operation, person, agent=request.headers.get("user-agent", ""))
         except DomainError as problem:
-            with frame.looking(request) as operation:
-                answer = frame.shown(
-                    request, "login.html", operation, status=401, next_page="/", problem=problem, oidc=True
-                )
-            answer.set_cookie(cookie(""))
-            return answer
+            return failed(request, problem)
         answer = frame.done(local_path(base64.urlsafe_b64decode(target).decode()))
         answer.set_cookie(cookie(""))
         answer.set_cookie(frame.session_cookie(value))

@@ -2,6 +2,8 @@
 
 import json
 from contextlib import suppress
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import DatabaseError
@@ -265,3 +267,22 @@ def test_the_database_itself_keeps_what_was_published_as_it_is(domain: Domain, t
         with pytest.raises((sqlite.DatabaseError, DatabaseError), match="never changes"):
             file.execute(statement)
         assert file.execute(f"SELECT * FROM {table}").fetchall() == before
+
+
+def test_events_of_a_time_begin_with_it_and_end_before_the_next(domain: Domain):
+    first = domain.clock()
+    for slug in ("one", "two", "three"):
+        domain.app(slug)
+        domain.clock.move(days=1)
+
+    def made(**wanted: Any) -> list[str | None]:
+        with domain.read() as operation:
+            return [row.app for row in audit.events(operation.session, action="app.created", **wanted)]
+
+    assert made() == ["three", "two", "one"]
+    assert made(since=first + timedelta(days=1)) == ["three", "two"]
+    assert made(until=first + timedelta(days=2)) == ["two", "one"]
+    assert made(since=first + timedelta(days=1), until=first + timedelta(days=2)) == ["two"]
+    assert made(since=first + timedelta(days=3)) == []
+    assert made(scope=frozenset({"one"}), since=first) == ["one"]
+    assert made(app="two", ascending=True) == ["two"]

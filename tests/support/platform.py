@@ -84,7 +84,7 @@ class Platform:
 
     def configure(self, failpoints: str = "") -> None:
         """Write config.toml; processes that start from now on read it."""
-        lines = [f"{name} = {json.dumps(value)}" for name, value in self._config.items()]
+        lines = [f"{name} = {_toml(value)}" for name, value in self._config.items()]
         if failpoints:
             lines += ["[testing]", "enabled = true", f"failpoints = {json.dumps(failpoints)}"]
         (self.data / "config.toml").write_text("\n".join(lines) + "\n")
@@ -278,6 +278,13 @@ class Platform:
             file.close()
         if error is not None:
             sys.stderr.write(self.log_text())
+
+
+def _toml(value: Any) -> str:
+    """As JSON writes it, but for tables."""
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    return "{" + ", ".join(f"{json.dumps(name)} = {json.dumps(each)}" for name, each in value.items()) + "}"
 
 
 def write_release(folder: Path, files: dict[str, bytes], **manifest: Any) -> Path:

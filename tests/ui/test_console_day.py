@@ -153,11 +153,11 @@ def test_the_same_without_javascript(desk: Desk, browser: Browser) -> None:
         page.fill("#to", "internal")
         page.locator(".head").get_by_role("button", name="Promote").click()
         page.get_by_role("button", name="Promote").click()
-        assert "internal was moved." in page.content()
+        expect(page.locator(".notice.good")).to_contain_text("internal was moved.")
         page.goto(desk.at("/queue?status=succeeded"))
-        assert "store" in page.content()
+        expect(page.locator("#jobs")).to_contain_text("store")
         page.get_by_role("button", name="Sign out").click()
-        assert page.url == desk.at("/login")
+        page.wait_for_url(desk.at("/login"))
 
 
 def test_the_queue_follows_jobs_and_says_what_workers_do(desk: Desk, browser: Browser) -> None:

@@ -211,3 +211,8 @@ def test_an_export_has_every_event_and_no_formula(platform: Platform, tmp_path: 
         assert table.headers["content-type"].startswith("text/csv")
         assert not [line for line in table.text.splitlines() if line.startswith("=") or ",=" in line]
         assert client.get("/audit/export/events.exe").status_code == 404
+
+
+def test_without_a_provider_the_sign_in_does_not_offer_one(platform: Platform) -> None:
+    assert "/login/oidc" not in httpx.get(f"{platform.url}/login").text
+    assert httpx.get(f"{platform.url}/login/oidc").status_code == 404
