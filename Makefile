@@ -27,6 +27,7 @@ benchmark: install  ## how fast and how large publishing, inspecting and large a
 	$(BIN)/python -m benchmarks.publish
 	$(BIN)/python -m benchmarks.inspect
 	$(BIN)/python -m benchmarks.channels
+	$(BIN)/python -m benchmarks.console
 
 check: install  ## linters, types, import rules
 	$(BIN)/ruff check .

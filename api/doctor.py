@@ -2,14 +2,16 @@
 
 import os
 import shutil
+import ssl
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import queue_view, schema
@@ -36,6 +38,10 @@ _NETWORK_FILE_SYSTEMS: Final = {
     "glusterfs",
     "afs",
 }
+_OUTSIDE_SECONDS: Final = 3.0
+_SCHEMA: Final = "/schemas/dist-1.json"
+_SCHEMA_TYPE: Final = "application/schema+json"
+_HEADERS_KEPT: Final = ("x-correlation-id", "x-content-type-options", "content-security-policy")
 _CLOCK_EARLIEST: Final = 1_790_000_000  # 2026-09: before this program was written
 
 
@@ -70,6 +76,7 @@ def examine(settings: Settings) -> list[Check]:
         _sandbox,
         _helper,
         _public_url,
+        _from_outside,
         _proxies,
     )
     return [*checks, *(look(settings, layout) for look in looks)]
@@ -282,6 +289,80 @@ def _public_url(settings: Settings, _layout: Layout) -> Check:
             "iOS installs over HTTPS only: put a TLS proxy in front.",
         )
     return Check("public URL", "ok", settings.public_url)
+
+
+def _from_outside(settings: Settings, _layout: Layout) -> Check:
+    """What a client gets at the public address: TLS that it trusts, this server behind it, and answers as they were sent."""
+    if not settings.public_url:
+        return Check("from outside", "note", "not tried: there is no public URL")
+    address = settings.base_url + _SCHEMA
+    try:
+        answer = httpx.get(address, timeout=_OUTSIDE_SECONDS, follow_redirects=False)
+    except httpx.HTTPError as error:
+        if isinstance(error.__cause__, ssl.SSLError) or "CERTIFICATE" in str(error).upper():
+            return Check(
+                "from outside",
+                "wrong",
+                f"{settings.base_url}: the certificate is not trusted: {error}",
+                "Serve the whole chain of a certificate for this name that devices trust: iOS installs nothing otherwise.",
+            )
+        return Check(
+            "from outside",
+            "note",
+            f"{settings.base_url} cannot be reached from this machine: {error}",
+            "When people cannot reach it either: start the proxy, and look at DNS and the firewall.",
+        )
+    return judged(settings.base_url, answer)
+
+
+def judged(base_url: str, answer: httpx.Response) -> Check:
+    """Whether an answer of `_SCHEMA` is as this server gives it: a proxy hands types and headers on, which installs need."""
+    if answer.status_code != 200 or "dist.json" not in answer.text:
+        return Check(
+            "from outside",
+            "wrong",
+            f"{base_url} answers {answer.status_code} with something else than this server's schema",
+            "Let the proxy pass every path to distd, with the Host header, and set DISTD_PUBLIC_URL to what it serves.",
+        )
+    kind = answer.headers.get("content-type", "none").partition(";")[0]
+    if kind != _SCHEMA_TYPE:
+        return Check(
+            "from outside",
+            "wrong",
+            f"the proxy changes the type of files: {kind} instead of {_SCHEMA_TYPE}",
+            "Let the proxy leave Content-Type as it is: iOS takes a manifest and an app by their types only.",
+        )
+    lost = [name for name in _HEADERS_KEPT if name not in answer.headers]
+    if lost:
+        return Check(
+            "from outside",
+            "wrong",
+            f"the proxy drops {', '.join(lost)}",
+            "Let the proxy hand the headers of answers on.",
+        )
+    return Check("from outside", "ok", f"{base_url} answers as this server does, types and headers included")
+
+
+def arrival(settings: Settings, peer: str, client: str, headers: Mapping[str, str]) -> Check:
+    """How a request came here: by a proxy that is trusted and says for whom, or by none."""
+    forwarded = headers.get("x-forwarded-for")
+    if forwarded is None:
+        if settings.public_url.startswith("https://"):
+            return Check(
+                "this request",
+                "note",
+                f"came from {peer} without X-Forwarded-For",
+                "Let the proxy send X-Forwarded-For; or this page was opened past the proxy.",
+            )
+        return Check("this request", "ok", f"came from {peer}, by no proxy")
+    if client == peer:
+        return Check(
+            "this request",
+            "note",
+            f"came from {peer} for {forwarded[:80]}, which is not believed",
+            f"If {peer} is your proxy, set DISTD_TRUSTED_PROXIES to it: limits count by the client's address.",
+        )
+    return Check("this request", "ok", f"came from {client} by the proxy {peer}")
 
 
 def _proxies(settings: Settings, _layout: Layout) -> Check:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from litestar import Request
 from sqlmodel import Session
 
-from api.doctor import Check, examine
+from api.doctor import Check, arrival, examine
 from api.errors import TooManyFailures
 from api.oidc import OpenIdProvider
 from pipeline import links, notices, people, sessions
@@ -30,6 +30,7 @@ from pipeline.database import Database
 from pipeline.documents import Documents
 from pipeline.downloads import DownloadLog
 from pipeline.errors import TicketRefused, Unauthorized
+from pipeline.garbage import Collected, open_collector
 from pipeline.models import Artifact, Person, Token
 from pipeline.operation import Operation
 from pipeline.quarantine import Quarantine
@@ -181,9 +182,17 @@ class Services:
             )
         return actor_of(token), ()
 
-    def examine(self) -> list[Check]:
-        """What `distd doctor` says of this installation, for the settings page."""
-        return examine(self.settings)
+    def examine(self, request: AnyRequest) -> list[Check]:
+        """What `distd doctor` says of this installation, and how this very request came, for the settings page."""
+        peer = request.client.host if request.client else "unknown"
+        return [
+            *examine(self.settings),
+            arrival(self.settings, peer, client_address(request), request.headers),
+        ]
+
+    def garbage(self) -> Collected:
+        """What a collection of garbage would do now; see `pipeline/garbage.py`."""
+        return open_collector(self.database, self.settings).collect(dry_run=True)
 
     def ticketed(self, operation: Operation, admission: Admission, artifact: Artifact) -> TicketedUrls:
         """The addresses of an artifact for a program of the visitor that sends no cookies, like the installer of iOS."""

@@ -11,7 +11,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import delete, func, update
@@ -21,12 +21,13 @@ from sqlmodel import Session, col, select
 from pipeline import download
 from pipeline.access import Right
 from pipeline.database import Database
-from pipeline.models import DownloadCount, DownloadRecord, Link, Person, Token
+from pipeline.models import App, Artifact, DownloadCount, DownloadRecord, Link, Person, Release, Token
 from pipeline.operation import Operation
 from pipeline.values import new_id
 
 RECENT_MAX: Final = 100  # records of one artifact
 DAYS_MAX: Final = 90  # of the table by day
+CHART_DAYS: Final = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,41 @@ def of_artifact(operation: Operation, artifact_id: str) -> Downloads:
     ).all()
     names = _names(session, {row.who for row in records})
     return Downloads(total, days, [(row.who, names.get(row.who), row.at) for row in records])
+
+
+def lately(operation: Operation, app: App, release: Release | None = None) -> list[tuple[str, int]]:
+    """Whole downloads of an app, or of one of its releases, on each of the last days, today last."""
+    operation.require(Right.AUDIT_READ, app=app.slug)
+    dates = [
+        (operation.now - timedelta(days=back)).strftime("%Y-%m-%d") for back in reversed(range(CHART_DAYS))
+    ]
+    query = (
+        select(DownloadCount.day, func.sum(DownloadCount.count))
+        .join(Artifact, col(Artifact.id) == DownloadCount.artifact_id)
+        .where(DownloadCount.day >= dates[0])
+        .group_by(col(DownloadCount.day))
+    )
+    if release is None:
+        query = query.join(Release, col(Release.id) == Artifact.release_id).where(Release.app_id == app.id)
+    else:
+        query = query.where(Artifact.release_id == release.id)
+    counts: dict[str, int] = dict(operation.session.exec(query).all())
+    return [(date, counts.get(date, 0)) for date in dates]
+
+
+def by_whom(
+    operation: Operation, release: Release, *, limit: int
+) -> list[tuple[Artifact, str, str | None, datetime]]:
+    """The newest whole downloads of a release: the file, who, their name if they have one, when. For the same readers."""
+    rows = operation.session.exec(
+        select(Artifact, DownloadRecord)
+        .join(DownloadRecord, col(DownloadRecord.artifact_id) == Artifact.id)
+        .where(Artifact.release_id == release.id)
+        .order_by(col(DownloadRecord.at).desc(), col(DownloadRecord.id).desc())
+        .limit(limit)
+    ).all()
+    names = _names(operation.session, {row.who for _, row in rows})
+    return [(artifact, row.who, names.get(row.who), row.at) for artifact, row in rows]
 
 
 def _names(session: Session, ids: set[str]) -> dict[str, str]:

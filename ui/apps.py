@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from litestar import Response, get, post
 
-from pipeline import approval, apps, channel, overview, release
+from pipeline import approval, apps, channel, downloads, overview, release
 from pipeline.access import Right
 from pipeline.models import Release
 from pipeline.states import ReleaseStatus
@@ -70,6 +70,9 @@ def routes(frame: PageFrame) -> list[Any]:
                 on=on,
                 days=overview.days(operation, app)
                 if operation.actor.may(Right.RELEASE_READ, app=slug)
+                else [],
+                downloads=downloads.lately(operation, app)
+                if operation.actor.may(Right.AUDIT_READ, app=slug)
                 else [],
                 chosen={"status": status or "", "version": version},
                 states=[state.value for state in ReleaseStatus],

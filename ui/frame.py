@@ -21,10 +21,12 @@ from pipeline.channel import Moved
 from pipeline.database import Database
 from pipeline.documents import Documents
 from pipeline.errors import DomainError, Forbidden, Invalid, NotFound, TicketRefused, Unauthorized, Withdrawn
+from pipeline.garbage import Collected
 from pipeline.models import Artifact
 from pipeline.operation import Operation
 from pipeline.settings import Settings
 from pipeline.store.layout import Layout
+from pipeline.store.local import LocalBlobStore
 from pipeline.tickets import Sealer, TicketedUrls
 from pipeline.values import Clock
 from pipeline.webhook_signing import WebhookKey
@@ -53,6 +55,8 @@ class PageServices(Protocol):
     @property
     def clock(self) -> Clock: ...
     @property
+    def store(self) -> LocalBlobStore: ...
+    @property
     def sealer(self) -> Sealer: ...
     @property
     def webhook_key(self) -> WebhookKey: ...
@@ -67,8 +71,11 @@ class PageServices(Protocol):
     def writing(self, request: AnyRequest, *, cookie: bool = False) -> Any:
         """See `api.services`."""
 
-    def examine(self) -> Sequence[Any]:
-        """What `distd doctor` says: checks with a name, a level, a detail and a mend."""
+    def examine(self, request: AnyRequest) -> Sequence[Any]:
+        """What `distd doctor` says, and how this request came: checks with a name, a level, a detail and a mend."""
+
+    def garbage(self) -> Collected:
+        """What a collection of garbage would do now."""
 
     def ticketed(self, operation: Operation, admission: Admission, artifact: Artifact) -> TicketedUrls:
         """See `api.services`."""

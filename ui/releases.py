@@ -3,19 +3,20 @@
 What a person can do with it stands there too: promote, revoke, run again; each says first what it will do.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from litestar import Response, get, post
 
-from pipeline import channel, comparison, release
+from pipeline import channel, comparison, downloads, release, removal
 from pipeline.access import Right
 from pipeline.errors import NotFound
-from pipeline.models import App, Release
+from pipeline.models import App, Release, ReleasePin
 from pipeline.operation import Operation
 from pipeline.states import JobStatus, ReleaseStatus
 from ui.frame import AnyRequest, PageFrame
 
-_ENDED_BADLY = (JobStatus.FAILED, JobStatus.ERRORED)
+_DOWNLOADED_ROWS: Final = 12
+_ENDED_BADLY: Final = (JobStatus.FAILED, JobStatus.ERRORED)
 
 
 def routes(frame: PageFrame) -> list[Any]:
@@ -45,6 +46,7 @@ def routes(frame: PageFrame) -> list[Any]:
             )
             other = operation.session.get(Release, base.release_id) if base else None
             published = row.status is ReleaseStatus.PUBLISHED
+            counted = row.published_at is not None and operation.actor.may(Right.AUDIT_READ, app=slug)
             return frame.shown(
                 request,
                 "release.html",
@@ -73,6 +75,10 @@ def routes(frame: PageFrame) -> list[Any]:
                 may_revoke=published and operation.actor.may(Right.RELEASE_REVOKE, app=slug),
                 may_rerun=row.status is ReleaseStatus.REJECTED
                 and operation.actor.may(Right.RELEASE_RERUN, app=slug),
+                may_keep=operation.actor.may(Right.RELEASE_KEEP, app=slug),
+                pin=operation.session.get(ReleasePin, row.id),
+                downloads=downloads.lately(operation, app, row) if counted else [],
+                downloaded=downloads.by_whom(operation, row, limit=_DOWNLOADED_ROWS) if counted else [],
                 ended_badly=_ENDED_BADLY,
                 said=said,
             )
@@ -119,6 +125,23 @@ def routes(frame: PageFrame) -> list[Any]:
             f"/apps/{slug}/releases/{release_id}", said=frame.say(request, "The release is revoked.")
         )
 
+    @post("/apps/{slug:str}/releases/{release_id:str}/keep", status_code=303)
+    async def keep(request: AnyRequest, slug: str, release_id: str) -> Response[bytes]:
+        form = await request.form()
+        action = str(form.get("action", ""))
+        with frame.changing(request, form) as operation:
+            found(operation, slug, release_id)
+            if action == "restore":
+                removal.restore(operation, frame.services.store, release_id)
+                said = frame.say(request, "The release is back, and kept.")
+            elif action == "pin":
+                removal.pin(operation, release_id)
+                said = frame.say(request, "The release is kept.")
+            else:
+                removal.unpin(operation, release_id)
+                said = frame.say(request, "Retention decides about it again.")
+        return frame.done(f"/apps/{slug}/releases/{release_id}", said=said)
+
     @post("/apps/{slug:str}/releases/{release_id:str}/rerun", status_code=303)
     async def rerun(request: AnyRequest, slug: str, release_id: str) -> Response[bytes]:
         form = await request.form()
@@ -127,4 +150,4 @@ def routes(frame: PageFrame) -> list[Any]:
             release.rerun(operation, release_id, job_id=str(form.get("job", "")) or None)
         return frame.done(f"/apps/{slug}/releases/{release_id}", said=frame.say(request, "It runs again."))
 
-    return frame.finished([release_page, promote_page, promote, revoke_page, revoke, rerun])
+    return frame.finished([release_page, promote_page, promote, revoke_page, revoke, keep, rerun])

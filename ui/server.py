@@ -20,7 +20,12 @@ def routes(frame: PageFrame) -> list[Any]:
     settings = frame.services.settings
 
     @get("/storage", sync_to_thread=True)
-    def storage_page(request: AnyRequest) -> Response[bytes]:
+    def storage_page(request: AnyRequest, garbage: bool = False) -> Response[bytes]:
+        collected = None
+        if garbage:
+            with frame.looking(request) as operation:
+                operation.require(Right.QUEUE_READ)
+            collected = frame.services.garbage()
         with frame.looking(request) as operation:
             operation.require(Right.QUEUE_READ)
             return frame.shown(
@@ -31,6 +36,7 @@ def routes(frame: PageFrame) -> list[Any]:
                 total=usage.total(operation),
                 uploads=usage.uploads(operation),
                 disk=shutil.disk_usage(settings.data_dir),
+                collected=collected,
                 database_bytes=usage.database_bytes(frame.services.layout),
             )
 
@@ -38,6 +44,8 @@ def routes(frame: PageFrame) -> list[Any]:
     def settings_page(request: AnyRequest) -> Response[bytes]:
         with frame.looking(request) as operation:
             operation.require(Right.TOKEN_MANAGE)
+        checks = frame.services.examine(request)  # asks this server from outside too: in no transaction
+        with frame.looking(request) as operation:
             rows = [
                 (key, _shown(key.name, getattr(settings, key.name)), settings.sources.get(key.name))
                 for key in KEYS
@@ -47,7 +55,7 @@ def routes(frame: PageFrame) -> list[Any]:
                 "settings.html",
                 operation,
                 rows=rows,
-                checks=frame.services.examine(),
+                checks=checks,
                 data=settings.data_dir,
             )
 

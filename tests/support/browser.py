@@ -113,15 +113,14 @@ def _elsewhere(asked: str, url: str) -> bool:
     return urlsplit(asked).netloc not in {urlsplit(url).netloc, ""}
 
 
-def problems_of(page: Page) -> list[str]:
-    """What axe-core calls serious or critical, in the dark too, and whether the page is wider than its screen."""
+def problems_of(page: Page, *, dark: bool = True) -> list[str]:
+    """What axe-core finds, minor or not; in the dark too, unless that was looked at; and whether the page is wider than its screen."""
     axe, found = Axe(), []
-    for scheme, options in (("light", None), ("dark", {"runOnly": ["color-contrast"]})):
+    for scheme, options in (("light", None), ("dark", {"runOnly": ["color-contrast"]}))[: 1 + dark]:
         page.emulate_media(color_scheme=scheme)
         found += [
             f"{scheme}: {each['id']}: {node['html'][:200]}"
             for each in axe.run(page, options=options).response["violations"]
-            if each["impact"] in {"serious", "critical"}
             for node in each["nodes"]
         ]
     over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")

@@ -197,7 +197,7 @@ PAGES = (
     "/audit?verify=true",
     "/tokens",
     "/members",
-    "/storage",
+    "/storage?garbage=true",
     "/settings",
     "/sessions",
     "/apps/notes",
@@ -220,9 +220,61 @@ def test_no_page_has_a_problem_that_axe_finds_or_is_wider_than_its_screen(
         found = {}
         for path in (*PAGES, *more):
             page.goto(desk.at(path))
-            if problems := problems_of(page):
+            if problems := problems_of(page, dark=device is LINUX):
                 found[path] = problems
         assert found == {}, json.dumps(found, indent=1)
+
+
+def test_a_release_is_kept_and_what_retention_took_comes_back(desk: Desk, browser: Browser) -> None:
+    first, *_ = [desk.publish(number, app="kept")["release"]["id"] for number in (1, 2, 3)]
+    page_of = f"/apps/kept/releases/{first}"
+    with desk.platform.http() as http, desk.signed_in(browser, page_of) as page:
+        page.get_by_role("button", name="Keep for good").click()
+        expect(page.locator("#fate")).to_contain_text("Kept whatever retention says.")
+        page.get_by_role("button", name="Leave to retention").click()
+        expect(page.locator(".notice.good")).to_contain_text("Retention decides about it again.")
+        rules = http.put("/api/v1/apps/kept/retention", json={"keep_last": 1, "keep_days": 0})
+        assert rules.status_code == 200, rules.text
+        page.goto(desk.at("/apps/kept/retention"))
+        page.get_by_role("button", name="Remove them now").click()
+        page.goto(desk.at(page_of))
+        expect(page.locator("#fate")).to_contain_text("Removed by retention.")
+        page.get_by_role("button", name="Restore").click()
+        expect(page.locator("#fate")).to_contain_text("Kept whatever retention says.")
+        assert http.get(f"/api/v1/releases/{first}").json()["removed_at"] is None
+
+
+def test_downloads_are_shown_by_day_and_by_whom(desk: Desk, browser: Browser) -> None:
+    release = desk.publish(60)
+    with desk.platform.http() as http:
+        address = release["artifacts"][0]["download_url"].removeprefix(desk.platform.url)
+        assert http.get(address).status_code == 200
+    with desk.signed_in(browser, f"/apps/notes/releases/{release['release']['id']}") as page:
+        for _ in range(20):  # a download is written a moment later
+            if page.get_by_text("first admin").count() > 1:
+                break
+            page.wait_for_timeout(500)
+            page.reload()
+        row = page.locator("section", has_text="Downloaded lately").last.locator("tr")
+        expect(row).to_contain_text("first admin")
+        expect(row).to_contain_text("notes.apk")
+        assert page.locator(".spark title", has_text=": 1").count() == 1
+    with desk.signed_in(browser, f"/apps/notes/releases/{release['release']['id']}", role="tester") as page:
+        assert page.get_by_text("Downloaded lately").count() == 0
+
+
+def test_a_promotion_that_the_rules_refuse_says_why_on_a_page(desk: Desk, browser: Browser) -> None:
+    release = desk.publish(1, app="strict")["release"]["id"]
+    with desk.platform.http() as http:
+        rules = {"channels": {"stable": {"rules": {"no-sbom": "error"}}}}
+        answer = http.put("/api/v1/apps/strict/policy", json={"policy": rules})
+        assert answer.status_code == 200, answer.text
+    with desk.signed_in(browser, f"/apps/strict/releases/{release}") as page:
+        page.fill("#to", "stable")
+        answer = page.goto(desk.at(f"/apps/strict/releases/{release}/promote?channel_name=stable"))
+        assert answer is not None
+        assert answer.status == 409
+        expect(page.locator(".findings")).to_contain_text("What to do:")
 
 
 def test_names_and_notes_full_of_markup_harm_nothing(desk: Desk, browser: Browser) -> None:

@@ -77,6 +77,7 @@ FORMS = (
     "/apps/notes/releases/rel_1/promote",
     "/apps/notes/releases/rel_1/revoke",
     "/apps/notes/releases/rel_1/rerun",
+    "/apps/notes/releases/rel_1/keep",
     "/apps/notes/pins/pin_1/remove",
     "/apps/notes/links/lnk_1/revoke",
     "/apps/notes/webhooks/whk_1/ping",

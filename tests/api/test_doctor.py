@@ -1,0 +1,73 @@
+"""What the doctor says of the way from people to this server: what came back from the public address, and how a request arrived."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.doctor import arrival, examine, judged
+from pipeline.settings import Settings
+from tests.support.platform import Platform
+
+GOOD = {
+    "content-type": "application/schema+json",
+    "x-correlation-id": "x",
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'none'",
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "changed", "level", "said"),
+    [
+        (200, "dist.json", {}, "ok", "types and headers included"),
+        (502, "Bad Gateway", {}, "wrong", "answers 502 with something else"),
+        (200, "<h1>Welcome to nginx</h1>", {}, "wrong", "something else"),
+        (301, "", {"location": "https://other.example"}, "wrong", "answers 301"),
+        (200, "dist.json", {"content-type": "text/plain"}, "wrong", "text/plain instead of"),
+        (200, "dist.json", {"content-security-policy": None}, "wrong", "drops content-security-policy"),
+    ],
+)
+def test_what_comes_back_from_the_public_address(
+    status: int, text: str, changed: dict[str, str | None], level: str, said: str
+):
+    headers = {name: value for name, value in (GOOD | changed).items() if value is not None}
+    check = judged("https://dist.example", httpx.Response(status, text=text, headers=headers))
+    assert (check.level, said in check.detail) == (level, True), check
+    assert bool(check.mend) == (level != "ok")
+
+
+@pytest.mark.parametrize(
+    ("public_url", "client", "headers", "level", "said"),
+    [
+        ("", "192.0.2.1", {}, "ok", "by no proxy"),
+        ("https://dist.example", "192.0.2.1", {}, "note", "without X-Forwarded-For"),
+        ("https://dist.example", "192.0.2.1", {"x-forwarded-for": "198.51.100.7"}, "note", "not believed"),
+        ("https://dist.example", "198.51.100.7", {"x-forwarded-for": "198.51.100.7"}, "ok", "by the proxy"),
+    ],
+)
+def test_how_a_request_arrived(public_url: str, client: str, headers: dict[str, str], level: str, said: str):
+    check = arrival(Settings(data_dir=Path("unused"), public_url=public_url), "192.0.2.1", client, headers)
+    assert (check.level, said in check.detail) == (level, True), check
+
+
+def of(settings: Settings) -> tuple[str, str]:
+    check = next(one for one in examine(settings) if one.name == "from outside")
+    return check.level, check.detail
+
+
+@pytest.mark.e2e
+def test_the_public_address_is_tried(tmp_path: Path):
+    with Platform(tmp_path) as platform:
+        server = platform.start("serve")
+        settings = Settings(data_dir=platform.data, public_url=platform.url)
+        assert of(settings) == (
+            "ok",
+            f"{platform.url} answers as this server does, types and headers included",
+        )
+        tls = Settings(data_dir=platform.data, public_url=platform.url.replace("http:", "https:"))
+        assert of(tls)[0] in {"note", "wrong"}
+        assert of(Settings(data_dir=platform.data)) == ("note", "not tried: there is no public URL")
+        platform.stop(server)
+        level, detail = of(settings)
+        assert (level, "cannot be reached" in detail) == ("note", True)
