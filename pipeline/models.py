@@ -203,6 +203,7 @@ class Job(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("artifact_id", "step", name="job_once"),
         Index("job_waiting", "status", "run_after"),
+        Index("job_by_status", "status", "id"),
     )
 
     id: str = Field(primary_key=True)

@@ -123,5 +123,10 @@ def problems_of(page: Page, *, dark: bool = True) -> list[str]:
             for each in axe.run(page, options=options).response["violations"]
             for node in each["nodes"]
         ]
+    return found + wider_than_its_screen(page)
+
+
+def wider_than_its_screen(page: Page) -> list[str]:
+    """By how much, if it is."""
     over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    return found + ([f"{over} pixels too wide"] if over > 0 else [])
+    return [f"{over} pixels too wide"] if over > 0 else []
