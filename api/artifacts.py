@@ -33,6 +33,14 @@ from pipeline.store.blobs import BlobMissing
 async def download_artifact(
     request: AnyRequest, services: Services, artifact_id: str, filename: str
 ) -> ASGIApp:
+    return await give(request, services, artifact_id, filename)
+
+
+async def give(
+    request: AnyRequest, services: Services, artifact_id: str, filename: str, *, name: str | None = None
+) -> ASGIApp:
+    """The bytes of an artifact, to whoever may have them; saved as `name`, if another than its own is given."""
+
     def find() -> tuple[download.Download, Path]:
         with services.reading(request, cookie=True, ticket=True) as operation:
             found = download.open_download(operation, artifact_id, filename)
@@ -49,7 +57,7 @@ async def download_artifact(
     file = File(
         digest=found.digest,
         size=found.size,
-        filename=found.filename,
+        filename=name or found.filename,
         media_type=found.media_type,
         modified_at=found.artifact.created_at,
         cache_control=found.admission.cache_control,

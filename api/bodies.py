@@ -46,6 +46,10 @@ class NewArtifact(Body):
     contract: dict[str, Any] | None = None
 
 
+class Compatibility(Body):
+    rows: list[dict[str, Any]]
+
+
 class NewAttachment(Body):
     kind: str
     filename: str

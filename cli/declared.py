@@ -38,7 +38,7 @@ class Artifact:
     format: str | None
     variant: str | None
     ios: dict[str, str] | None
-    contract: dict[str, str] | None
+    contract: dict[str, Any] | None
 
     @property
     def link(self) -> str | None:

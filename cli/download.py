@@ -52,6 +52,16 @@ class WantedBlob:
         return f"/blobs/sha256/{segment(self.sha256)}"
 
 
+@dataclass(frozen=True, slots=True)
+class WantedFile:
+    """A file at an address of its own."""
+
+    filename: str
+    size: int
+    sha256: str
+    address: str
+
+
 def wanted_of(artifact: Mapping[str, Any]) -> Wanted:
     """The file of an artifact's document. Raises CliError for a link."""
     filename, sha256, size = artifact.get("filename"), artifact.get("sha256"), artifact.get("size")
@@ -76,7 +86,9 @@ def target_path(wanted: Wanted, output: Path | None) -> Path:
     return output / name if output.is_dir() or str(output).endswith(("/", os.sep)) else output
 
 
-def download(client: Client, wanted: Wanted, path: Path, *, progress: Callable[[int], None]) -> bool:
+def download(
+    client: Client, wanted: Wanted | WantedFile, path: Path, *, progress: Callable[[int], None]
+) -> bool:
     """Bring the file to `path`; False when it is there already. Raises CliError; a half file stays as FILE.part."""
     if path.is_file() and path.stat().st_size == wanted.size and _sha256(path) == wanted.sha256:
         return False
@@ -108,7 +120,9 @@ def download(client: Client, wanted: Wanted, path: Path, *, progress: Callable[[
     return True
 
 
-def fetch(client: Client, wanted: Wanted | WantedBlob, part: Path, progress: Callable[[int], None]) -> None:
+def fetch(
+    client: Client, wanted: Wanted | WantedBlob | WantedFile, part: Path, progress: Callable[[int], None]
+) -> None:
     """Append to `part` until it has the right size."""
     patience: Patience = client.patience()
     while True:
@@ -132,7 +146,7 @@ def fetch(client: Client, wanted: Wanted | WantedBlob, part: Path, progress: Cal
 
 def _piece(
     client: Client,
-    wanted: Wanted | WantedBlob,
+    wanted: Wanted | WantedBlob | WantedFile,
     part: Path,
     have: int,
     patience: Patience,

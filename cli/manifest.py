@@ -179,12 +179,31 @@ _CONTRACT: Final = Object(
     "contract",
     {
         "target": Field(
-            Text("Give the target triple."), "the target triple, as in x86_64-unknown-linux-gnu."
+            Text("Give the target triple.", max_chars=64, pattern="[A-Za-z0-9][A-Za-z0-9._-]*"),
+            "the target triple, as in x86_64-unknown-linux-gnu.",
+            required=True,
         ),
-        "profile": Field(Text("Give the profile."), "the build profile, as in release."),
-        "toolchain": Field(Text("Give the toolchain."), "the version of the toolchain."),
-        "git_rev": Field(Text("Give the commit."), "the commit that was built."),
-        "dist_revision": Field(Text("Give the revision."), "the revision of this packaging, as in r1."),
+        "profile": Field(
+            Text("Give the profile.", max_chars=32, pattern="[A-Za-z0-9][A-Za-z0-9._-]*"),
+            "the build profile; release when absent.",
+        ),
+        "toolchain": Field(
+            Text("Give the toolchain.", max_chars=64, pattern="[A-Za-z0-9][A-Za-z0-9.+_-]*"),
+            "the version of the toolchain, as in 1.84.0.",
+            required=True,
+        ),
+        "git_rev": Field(
+            Text("Give the whole commit: `git rev-parse HEAD`.", pattern="[0-9a-f]{40}|[0-9a-f]{64}"),
+            "the whole commit that was built; source.revision when absent.",
+        ),
+        "dist_revision": Field(
+            Text("Use auto, or r1, r2 and so on.", pattern="auto|r[1-9][0-9]{0,5}"),
+            "the revision of this packaging, as in r1; auto, the next one, when absent.",
+        ),
+        "source_date_epoch": Field(
+            Integer("Give seconds: `git log -1 --format=%ct`.", maximum=2**53 - 1),
+            "when the source was last changed, in seconds; the time of publication when absent.",
+        ),
     },
 )
 _ARTIFACT: Final = Object(

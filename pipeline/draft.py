@@ -12,7 +12,7 @@ from typing import Any, Final
 from sqlalchemy import delete as sql_delete
 from sqlmodel import col, select
 
-from pipeline import apps
+from pipeline import apps, distribution
 from pipeline.access import Right
 from pipeline.errors import Conflict, Immutable, Invalid, NotFound
 from pipeline.models import Artifact, Release, Upload
@@ -130,10 +130,12 @@ def add_artifact(operation: Operation, release_id: str, new: NewArtifact) -> tup
     there = operation.session.exec(
         select(Artifact).where(Artifact.release_id == release.id, Artifact.draft_slot == artifact.draft_slot)
     ).first()
-    if there is not None and (there.sha256, there.size, there.ios) == (
+    same = there is not None and distribution.agrees(release, there.contract, artifact.contract)
+    if there is not None and (there.sha256, there.size, there.ios, True) == (
         artifact.sha256,
         artifact.size,
         artifact.ios,
+        same,
     ):
         if upload is not None and upload.id != there.upload_id:
             _let_go(operation, upload.id)
@@ -146,12 +148,15 @@ def add_artifact(operation: Operation, release_id: str, new: NewArtifact) -> tup
         )
     if there is not None:
         raise Conflict(
-            f"The draft already holds other bytes for {artifact.draft_slot} ({there.filename}, SHA-256 {there.sha256}).",
+            f"The draft already holds {'other bytes' if there.sha256 != artifact.sha256 else 'another description'} for "
+            f"{artifact.draft_slot} ({there.filename}, SHA-256 {there.sha256}).",
             remedy=f"Discard the draft with `dist release discard {release.id}`, or publish under a new build number.",
             release_id=release.id,
         )
     if len(artifacts_of(operation, release)) >= ARTIFACTS_MAX:
         raise Invalid(f"A release has at most {ARTIFACTS_MAX} artifacts.", remedy="Split the release.")
+    if artifact.contract is not None:
+        distribution.reserve(operation, app, release, artifact)
     if upload is not None:
         upload.status = UploadStatus.CONSUMED
     operation.session.add(artifact)
@@ -224,6 +229,12 @@ def _artifact(operation: Operation, release: Release, new: NewArtifact, upload: 
             "An artifact has an upload, and a TestFlight link has none.",
             remedy="Upload the file and give its upload_id, or use ios.mode testflight with a url.",
             pointer="/upload_id",
+        )
+    if link and new.contract is not None:
+        raise Invalid(
+            "A TestFlight link is no artifact of the distribution index.",
+            remedy="Remove contract.",
+            pointer="/contract",
         )
     for name in ("arch", "format", "variant"):
         value = getattr(new, name)

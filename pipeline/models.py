@@ -85,6 +85,7 @@ class App(SQLModel, table=True):
     access: str = "members"
     created_at: datetime = _time(null=False)
     retention: dict[str, Any] | None = _json()  # None: nothing is ever removed
+    compatibility: list[dict[str, Any]] | None = _json()
 
 
 class Release(SQLModel, table=True):
@@ -135,6 +136,7 @@ class Artifact(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("release_id", "draft_slot", name="artifact_draft_slot"),
         UniqueConstraint("release_id", "slot", name="artifact_slot"),
+        Index("artifact_contract_place", "contract_place", unique=True),
     )
 
     id: str = Field(primary_key=True)
@@ -150,6 +152,7 @@ class Artifact(SQLModel, table=True):
     slot: str | None = None
     ios: dict[str, Any] | None = _json()
     contract: dict[str, Any] | None = _json()
+    contract_place: str | None = None  # in the distribution index: nobody else's, see `distribution.py`
     upload_id: str | None = Field(default=None, foreign_key="upload.id")
     size: int | None = None
     sha256: str | None = Field(default=None, index=True)

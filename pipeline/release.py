@@ -8,15 +8,16 @@ Left to others: the draft (`draft.py`), the jobs and what they check (`jobs.py`,
 channel's pointer (`channel.py`).
 """
 
+import hashlib
 from typing import Any
 
 from sqlmodel import col, select
 
-from pipeline import channel, jobs, judging
+from pipeline import channel, distribution, jobs, judging
 from pipeline.access import Actor, Right, Role
 from pipeline.audit import canonical
 from pipeline.errors import Conflict, Invalid, NotFound
-from pipeline.models import App, Artifact, Blob, Icon, Job, Release, Token
+from pipeline.models import App, Artifact, AuditEvent, Blob, Icon, Job, Release, Token
 from pipeline.operation import Happening, Operation
 from pipeline.states import ArtifactStatus, JobStatus, ReleaseStatus, Step, move
 from pipeline.values import parse_channel, rfc3339
@@ -233,6 +234,7 @@ def rerun(
             f"The bytes of {', '.join(gone)} are no longer kept: the release was rejected too long ago.",
             remedy="Publish them again under another build number.",
         )
+    distribution.reserve_again(operation, app, release, artifacts_of(operation, release))
     move(operation.session, release, ReleaseStatus.VALIDATING, failure=None)
     for job in again:
         artifact = operation.session.get_one(Artifact, job.artifact_id)
@@ -289,7 +291,9 @@ def _publish(operation: Operation, app: App, release: Release, artifacts: list[A
         ReleaseStatus.PUBLISHED,
         published_at=operation.now,
         failure=None,
-        manifest=canonical(_manifest(app, release, artifacts, rfc3339(operation.now))),
+        manifest=canonical(
+            _manifest(app, release, artifacts, rfc3339(operation.now), _previous(operation, app))
+        ),
     )
     operation.record(
         "release.published",
@@ -320,6 +324,7 @@ def _reject(
             job.artifact_id == artifact.id for job in bad
         ):
             move(operation.session, artifact, ArtifactStatus.REJECTED)
+    distribution.let_go(artifacts)
     move(operation.session, release, ReleaseStatus.REJECTED, failure=failure)
     rules = sorted(
         {finding["rule"] for job in bad for finding in job.findings or () if finding["severity"] == "error"}
@@ -368,8 +373,37 @@ def _failure(bad: list[Job], names: dict[str, str], release_id: str) -> dict[str
     return {"code": code, "title": title, "detail": detail, "remedy": finding["remedy"]}
 
 
-def _manifest(app: App, release: Release, artifacts: list[Artifact], published_at: str) -> dict[str, Any]:
-    """What was published, in values that never change: the text that a signature can cover."""
+def _previous(operation: Operation, app: App) -> dict[str, str] | None:
+    """The release of the app that was published before, in the order of the audit log: no clock decides it."""
+    release_id = operation.session.exec(
+        select(AuditEvent.subject)
+        .where(AuditEvent.app == app.slug, AuditEvent.action == "release.published")
+        .order_by(col(AuditEvent.seq).desc())
+        .limit(1)
+    ).first()
+    before = operation.session.get(Release, release_id) if release_id else None
+    if before is None or before.manifest is None:
+        return None
+    return {"release": before.id, "manifest_sha256": hashlib.sha256(before.manifest.encode()).hexdigest()}
+
+
+def _metadata_sha256(row: Artifact) -> str:
+    """Over what the inspection found, as the artifact's document says it."""
+    found = {"metadata": row.facts or {}, "signature": row.signature, "details": row.details or {}}
+    return hashlib.sha256(canonical(found).encode()).hexdigest()
+
+
+def _manifest(
+    app: App,
+    release: Release,
+    artifacts: list[Artifact],
+    published_at: str,
+    previous: dict[str, str] | None,
+) -> dict[str, Any]:
+    """What was published, in values that never change: the text that a signature can cover.
+
+    `previous` chains it to the manifest of the app's release before: none can be left out or put in unseen.
+    """
     return {
         "schema": 1,
         "app": app.slug,
@@ -378,6 +412,7 @@ def _manifest(app: App, release: Release, artifacts: list[Artifact], published_a
         "build": release.build,
         "published_at": published_at,
         "source": release.source,
+        "previous": previous,
         "artifacts": [
             {
                 "id": row.id,
@@ -388,6 +423,8 @@ def _manifest(app: App, release: Release, artifacts: list[Artifact], published_a
                 "variant": row.variant,
                 "size": row.size,
                 "sha256": row.sha256,
+                "metadata_sha256": _metadata_sha256(row),
+                "contract": row.contract,
                 "ios": row.ios,
             }
             for row in artifacts

@@ -174,6 +174,7 @@ BODIES = {
     ("PATCH", "/api/v1/apps/own/channels/beta"): {"protected": False},
     ("POST", "/api/v1/channel-requests/{request_id}/approve"): {"expected_release_id": "x", "note": ""},
     ("POST", "/api/v1/channel-requests/{request_id}/refuse"): {"note": ""},
+    ("PUT", "/api/v1/apps/own/compatibility"): {"rows": [{"platform": "any"}]},
     ("PUT", "/api/v1/apps/own/retention"): {"keep_last": 10, "keep_days": 10, "channels": {"beta": {"keep_last": 1}}},
     ("POST", "/api/v1/apps/own/retention/preview"): {"keep_last": 10, "keep_days": 10, "channels": {}},
     ("PUT", "/api/v1/releases/{release_id}/pin"): {"note": ""},

@@ -196,7 +196,11 @@ BAD: list[tuple[str, Any, str]] = [
         artifact(platform="ios", ios={"mode": "enterprise", "url": "https://testflight.apple.com/join/A"}),
         "$.artifacts[0].ios.url",
     ),
-    ("contract with an unknown key", artifact(contract={"triple": "x"}), "$.artifacts[0].contract.triple"),
+    (
+        "contract with an unknown key",
+        artifact(contract={"target": "t", "toolchain": "1", "triple": "x"}),
+        "$.artifacts[0].contract.triple",
+    ),
     ("attachment without kind", minimal(attachments=[{"path": "a"}]), "$.attachments[0].kind"),
     (
         "attachment of an unknown kind",

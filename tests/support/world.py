@@ -110,6 +110,8 @@ class World:
             "sha256": hashlib.sha256(CONTENT).hexdigest(),
             "upload_id": self._made(ci.post("/api/v1/uploads", json={"size": 10}))["id"],
             "request_id": request_id,
+            "index_path": "index.json",
+            "alias_path": "1.0.0/index.json",
             "token_id": self.token(role="tester")["id"],
         }
 
