@@ -79,7 +79,7 @@ def _permissions(row: Artifact) -> set[str]:
 
 
 def _components(row: Artifact) -> set[str]:
-    listed = (row.details or {}).get("listed")
+    listed = (row.details or {}).get("component_list")
     if not isinstance(listed, list):
         return set()
     return {

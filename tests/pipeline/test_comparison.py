@@ -1,11 +1,14 @@
 """What differs between two releases, as a table of cases; no database."""
 
+import json
 from typing import Any
 
 import pytest
 
 from pipeline.comparison import Difference, compare
+from pipeline.formats import sbom
 from pipeline.models import Artifact
+from tests.support.judged import judged
 
 SLOT = "android arm64 apk"
 
@@ -29,7 +32,13 @@ def signers(*names: str) -> dict[str, Any]:
 
 
 def listed(*names: str) -> dict[str, Any]:
-    return {"listed": [dict(zip(("name", "version"), name.split(), strict=False)) for name in names]}
+    """What the reader of bills says of one with these components."""
+    components = [
+        {"type": "library", "bom-ref": name, **dict(zip(("name", "version"), name.split(), strict=False))}
+        for name in names
+    ]
+    document = {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": components}
+    return judged(sbom.read, json.dumps(document).encode()).as_dict()["details"]
 
 
 CASES: dict[str, tuple[list[Artifact], list[Artifact], list[Difference]]] = {
