@@ -1,6 +1,7 @@
 """Install pages in a real browser, as the devices that they are for, over a real server with real published artifacts."""
 
 import io
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from tests.support.browser import (
 from tests.support.platform import Platform
 from tests.support.samples import signed_apk
 from tests.support.storefront import MARKUP, PUBLIC_URL, RIGHT_TO_LEFT, TESTFLIGHT, publish, stock
+from ui.catalogue import FOLDER
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("install_pages")]
 
@@ -422,3 +424,17 @@ def test_a_members_app_asks_for_a_sign_in_and_comes_back(shop: Shop) -> None:
         page = client.get("/install/inner")
     assert page.status_code == 200
     assert "Nothing is offered yet." in page.text
+
+
+def test_in_another_language_nothing_of_the_page_stays_english(shop: Shop) -> None:
+    texts = json.loads((FOLDER / "zh.json").read_text("utf-8"))["texts"]
+    pieces = {piece for text in texts for piece in re.split(r"\{\w+\}", text) if len(piece) > 20}
+    for slug in shop.releases:
+        for device in (IPHONE, ANDROID, MAC, WINDOWS, LINUX, WECHAT):
+            headers = {"User-Agent": device.agent, "Accept-Language": "zh-CN,zh;q=0.9"}
+            answer = httpx.get(shop.at(slug), headers=headers)
+            assert '<html lang="zh">' in answer.text
+            shown = unescape(answer.text)
+            assert [piece for piece in pieces if piece in shown] == []
+    notes = httpx.get(shop.at("notes"), headers={"Accept-Language": "zh"}).text
+    assert "<title>安装 Notes" in notes
