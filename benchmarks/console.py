@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -33,6 +33,8 @@ from tests.support.platform import Platform
 
 RELEASES = 10_000
 WAITING = 1_000
+DOWNLOADED = 100  # files that somebody downloads each day
+DOWNLOAD_DAYS = 365
 ROUNDS = 30
 MEDIAN_GOAL_MS = 100.0
 HTML_GOAL_BYTES = 60_000
@@ -73,14 +75,19 @@ def seed_jobs(database: Database) -> str:
             session.execute(
                 insert(Job), [row(*file, step, JobStatus.SUCCEEDED) for file in part for step in Step]
             )
-            session.execute(
-                insert(DownloadCount),
-                [
-                    {"artifact_id": file[0], "day": f"{now:%Y-%m}-{day:02}", "count": day}
-                    for file in part[::10]
-                    for day in range(1, 29)
-                ],
-            )
+    with database.write() as session:
+        session.execute(
+            insert(DownloadCount),
+            [
+                {
+                    "artifact_id": artifact_id,
+                    "day": f"{now - timedelta(days=back):%Y-%m-%d}",
+                    "count": back,
+                }
+                for artifact_id, _ in files[-DOWNLOADED:]
+                for back in range(DOWNLOAD_DAYS)
+            ],
+        )
     with database.write() as session:
         release = Release(
             id=new_id("rel"),
