@@ -44,6 +44,7 @@ EVENT_SECONDS = 15
 RUNNING = 40  # at a time
 PAUSE_SECONDS = 0.4  # console.js
 LAG_GOAL_SECONDS = 2.0
+LOOKS_MIN = 10
 APP = "large"
 
 
@@ -257,6 +258,8 @@ def main() -> None:
             events = Events(database, release_id)
             lags = follow(client, events)
         database.close()
+    if len(lags) < LOOKS_MIN:
+        raise SystemExit(f"only {len(lags)} looks at the queue while {len(events.made)} jobs changed")
     half = len(lags) // 2
     first, second = statistics.median(lags[:half]), statistics.median(lags[half:])
     print(
