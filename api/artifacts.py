@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 from litestar import Response, get, route
+from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 
 from api.file_answer import File, answer
@@ -28,7 +29,7 @@ from pipeline.store.blobs import BlobMissing
     "/artifacts/{artifact_id:str}/{filename:str}",
     http_method=["GET", "HEAD"],
     tags=["downloads"],
-    summary="The bytes of an artifact",
+    summary="The bytes of an artifact; with .sha256 or .minisig behind its name, what verifies them",
 )
 async def download_artifact(
     request: AnyRequest, services: Services, artifact_id: str, filename: str
@@ -41,19 +42,27 @@ async def give(
 ) -> ASGIApp:
     """The bytes of an artifact, to whoever may have them; saved as `name`, if another than its own is given."""
 
-    def find() -> tuple[download.Download, Path]:
+    def find() -> tuple[download.Download, Path, bytes | None]:
         with services.reading(request, cookie=True, ticket=True) as operation:
-            found = download.open_download(operation, artifact_id, filename)
+            found, beside = download.open_beside(operation, artifact_id, filename)
         try:
-            return found, services.store.path(found.digest)
+            path = services.store.path(found.digest)
         except BlobMissing as error:
             raise Damaged(
                 f"The store has lost the bytes of this artifact (SHA-256 {found.digest}).",
                 remedy="Tell the server's operator: `distd check` finds what is missing; publishing the same bytes again "
                 "or a backup brings it back.",
             ) from error
+        if beside == download.SHA256:
+            return found, path, f"{found.digest}  {found.filename}\n".encode()
+        if beside == download.MINISIG:
+            return found, path, services.signatures.of(found.digest, path).encode()
+        return found, path, None
 
-    found, path = await anyio.to_thread.run_sync(find)
+    found, path, text = await anyio.to_thread.run_sync(find)
+    if text is not None:
+        cache = {"Cache-Control": found.admission.cache_control}
+        return text_answer(request, text, "text/plain; charset=utf-8", cache)
     file = File(
         digest=found.digest,
         size=found.size,
@@ -72,6 +81,21 @@ async def give(
             services.downloads.note(Seen(artifact_id, found.admission.who, services.clock()))
 
     return Sending(given, path, sent=sent)
+
+
+def text_answer(request: AnyRequest, content: bytes, media_type: str, headers: dict[str, str]) -> ASGIApp:
+    """A text that is made when it is asked for, by GET or HEAD."""
+    head = request.method == "HEAD"
+    return ASGIResponse(
+        body=b"" if head else content,
+        headers={
+            "Content-Length": str(len(content)),
+            "Content-Type": media_type,
+            "X-Content-Type-Options": "nosniff",
+        }
+        | headers,
+        is_head_response=head,
+    )
 
 
 @get("/artifacts/{artifact_id:str}/icon.png", sync_to_thread=True, tags=["downloads"], summary="Its icon")

@@ -4,10 +4,9 @@ from typing import Any
 
 import anyio.to_thread
 from litestar import get, put, route
-from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 
-from api.artifacts import give
+from api.artifacts import give, text_answer
 from api.bodies import Compatibility
 from api.services import AnyRequest, Services
 from pipeline import apps, distribution, distribution_index
@@ -47,14 +46,7 @@ async def distribution_file(request: AnyRequest, services: Services, slug: str, 
 
 
 def _text(request: AnyRequest, content: bytes, media_type: str) -> ASGIApp:
-    head = request.method == "HEAD"
-    return ASGIResponse(
-        body=b"" if head else content,
-        content_length=len(content),
-        media_type=media_type,
-        headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"},
-        is_head_response=head,
-    )
+    return text_answer(request, content, media_type, {"Cache-Control": "no-cache"})
 
 
 def _matrix(app: App) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from pipeline.models import Artifact, Person, Token
 from pipeline.operation import Operation
 from pipeline.quarantine import Quarantine
 from pipeline.settings import Settings
-from pipeline.signing import ReleaseKey
+from pipeline.signing import FileSignatures, ReleaseKey
 from pipeline.store.layout import Layout
 from pipeline.store.local import LocalBlobStore
 from pipeline.tickets import NOBODY, Sealer, TicketedUrls, Tickets
@@ -99,8 +99,12 @@ class Services:
     tickets: Tickets
     webhook_key: WebhookKey
     downloads: DownloadLog = field(default_factory=DownloadLog)
+    signatures: FileSignatures = field(init=False)
     oidc: OpenIdProvider | None = None
     touched: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.signatures = FileSignatures(self.key)
 
     @contextmanager
     def reading(

@@ -26,6 +26,10 @@ from pipeline.operation import Operation
 from pipeline.states import ArtifactStatus, ReleaseStatus
 from pipeline.values import Digest, Platform, parse_digest
 
+SHA256: Final = ".sha256"
+MINISIG: Final = ".minisig"
+BESIDE: Final = (SHA256, MINISIG)  # what stands next to every download
+
 # By recognised format. A phone decides by this whether it may install what it was sent.
 MEDIA_TYPES: Final = {
     "apk": "application/vnd.android.package-archive",
@@ -148,6 +152,14 @@ def open_download(operation: Operation, artifact_id: str, filename: str) -> Down
         media_type_of(artifact.format or "", artifact.filename),
         admission,
     )
+
+
+def open_beside(operation: Operation, artifact_id: str, filename: str) -> tuple[Download, str]:
+    """The same for an artifact's name with `.sha256` or `.minisig` behind it, and which of them it is; "" for the file itself."""
+    row = operation.session.get(Artifact, artifact_id)
+    own = None if row is None else row.filename
+    beside = next((suffix for suffix in BESIDE if own is not None and filename == own + suffix), "")
+    return open_download(operation, artifact_id, filename.removesuffix(beside)), beside
 
 
 def media_type_of(recognised: str, filename: str) -> str:

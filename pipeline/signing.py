@@ -8,17 +8,23 @@ signatures, trust in the public key.
 """
 
 import secrets
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pipeline import minisign
+from pipeline.errors import Busy
 from pipeline.key_file import make_once
 from pipeline.store.layout import Layout, sync_directory
+from pipeline.values import Digest
 
 _SECRET: Final = "release.key"  # noqa: S105 - a file name
 _PUBLIC: Final = "release.pub"
 _COMMENT: Final = "signature from the distd release key"
+_PIECE_BYTES: Final = 1 << 20
+_KEPT_MAX: Final = 1000  # signatures of 300 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,41 @@ class ReleaseKey:
         return minisign.sign(
             self.key, [content], trusted_comment=trusted_comment, untrusted_comment=_COMMENT
         ).decode()
+
+
+class FileSignatures:
+    """Signatures over stored files. A file is read once in a process, and one at a time; who would wait long is told to come again."""
+
+    def __init__(self, key: ReleaseKey, *, wait_seconds: float = 1.0) -> None:
+        self._key = key
+        self._wait_seconds = wait_seconds
+        self._reading = threading.Lock()
+        self._kept: OrderedDict[Digest, str] = OrderedDict()
+
+    def of(self, digest: Digest, path: Path) -> str:
+        """The text of the file's `.minisig`. Raises `Busy` while others are being read."""
+        kept = self._kept.get(digest)
+        if kept is not None:
+            return kept
+        if not self._reading.acquire(timeout=self._wait_seconds):
+            raise Busy(
+                "Another large file is being read for its signature.", remedy="Ask again in a few seconds."
+            )
+        try:
+            signature = self._sign(digest, path)
+            self._kept[digest] = signature
+            while len(self._kept) > _KEPT_MAX:
+                self._kept.popitem(last=False)
+        finally:
+            self._reading.release()
+        return signature
+
+    def _sign(self, digest: Digest, path: Path) -> str:
+        with path.open("rb") as file:
+            pieces = iter(lambda: file.read(_PIECE_BYTES), b"")
+            return minisign.sign(
+                self._key.key, pieces, trusted_comment=f"sha256:{digest}", untrusted_comment=_COMMENT
+            ).decode()
 
 
 def load_or_create(layout: Layout) -> ReleaseKey:

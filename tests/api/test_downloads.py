@@ -10,6 +10,7 @@ import pytest
 
 from api.errors import RangeNotSatisfiable
 from api.file_answer import content_disposition, span_of
+from pipeline import minisign
 from tests.support.live import Live
 from tests.support.problems import assert_problem
 from tests.support.world import CONTENT, World
@@ -185,3 +186,34 @@ def test_a_blob_that_was_lost_says_so_before_the_first_byte(world: World, live: 
     finally:
         (live.data / "set-aside").rename(path)
     assert ci.get(f"/artifacts/{artifact['id']}/a.bin").content == content
+
+
+# -- what stands next to every download -------------------------------------------------------------
+
+
+def test_the_digest_stands_next_to_it_as_sha256sum_prints_it(tester: httpx.Client, url: str):
+    answer = tester.get(f"{url}.sha256")
+    assert (answer.status_code, answer.text) == (200, f"{DIGEST}  a.bin\n")
+    head = tester.head(f"{url}.sha256")
+    assert (head.content, head.headers["content-length"]) == (b"", str(len(answer.content)))
+    for said in (head, answer):
+        assert said.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+def test_the_signature_next_to_it_is_the_release_keys(tester: httpx.Client, url: str):
+    key = minisign.parse_public_key(tester.get("/api/v1/keys/release.pub").content)
+    text = tester.get(f"{url}.minisig").content
+    signature = minisign.parse_signature(text)
+    assert minisign.verify(key, signature, [CONTENT]) is None
+    assert minisign.verify(key, signature, [CONTENT + b"!"]) is not None
+    assert tester.get(f"{url}.minisig").content == text
+
+
+@pytest.mark.parametrize("suffix", [".sha256", ".minisig"])
+def test_whoever_may_not_have_the_file_gets_nothing_that_stands_next_to_it(
+    world: World, url: str, suffix: str
+):
+    assert_problem(world.http("anonymous").get(url + suffix), 401)
+    assert_problem(world.http("tester", "other").get(url + suffix), 404)
+    assert_problem(world.http("tester").get(url + suffix + suffix), 404)
+    assert_problem(world.http("tester").get(url.replace("a.bin", "b.bin") + suffix), 404)

@@ -1,5 +1,7 @@
 """The release key and its signatures."""
 
+import hashlib
+import os
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -7,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import Busy
 from pipeline.formats import minisign
-from pipeline.signing import load_or_create
+from pipeline.signing import FileSignatures, load_or_create
 from pipeline.store.layout import Layout
+from pipeline.values import parse_digest
 from tests.support.fixtures import missing
 
 CONTENT = b'{"app":"notes","version":"1.4.0"}'
@@ -74,3 +78,22 @@ def test_debians_minisign_verifies_it(layout: Layout, tmp_path: Path):
     assert "distd app:notes" in done.stdout
     file.write_bytes(CONTENT + b"!")
     assert subprocess.run(run, capture_output=True, timeout=20, check=False).returncode != 0
+
+
+def test_a_file_is_read_once_and_others_are_told_to_come_again_meanwhile(layout: Layout, tmp_path: Path):
+    signatures = FileSignatures(load_or_create(layout), wait_seconds=0.01)
+    file, pipe = tmp_path / "file", tmp_path / "pipe"
+    file.write_bytes(CONTENT)
+    digest = parse_digest(hashlib.sha256(CONTENT).hexdigest())
+    text = signatures.of(digest, file)
+    file.unlink()
+    assert signatures.of(digest, file) == text
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(signatures.of, parse_digest("0" * 64), pipe)
+        with pipe.open("wb") as writer:  # opens when the reader has
+            with pytest.raises(Busy):
+                signatures.of(parse_digest("1" * 64), pipe)
+            assert signatures.of(digest, file) == text
+            writer.write(CONTENT)
+        assert slow.result(20).startswith("untrusted comment")
