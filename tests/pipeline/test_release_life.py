@@ -339,3 +339,17 @@ def test_two_artifacts_that_turn_out_to_have_one_slot_are_refused(domain: Domain
     failure = domain.release(row.id).failure
     assert failure is not None
     assert (failure["code"], failure["remedy"][:4]) == ("policy_failed", "Give")
+
+
+def test_each_manifest_names_the_one_of_the_release_published_before(domain: Domain, ci):
+    first = domain.published(ci, "notes", "1.0")
+    domain.clock.move(days=-1)  # a clock that was set back decides nothing
+    second = domain.published(ci, "notes", "1.1")
+    with domain.write(domain.actor()) as operation:
+        release.revoke(operation, second, reason="broken")
+    third = domain.published(ci, "notes", "1.2")
+    texts = [domain.release(one).manifest or "" for one in (first, second, third)]
+    named = [json.loads(text)["previous"] for text in texts]
+    assert named[0] is None
+    assert [row["release"] for row in named[1:]] == [first, second]
+    assert [row["manifest_sha256"] for row in named[1:]] == [digest_of(text.encode()) for text in texts[:2]]
