@@ -28,6 +28,7 @@ RULES: Final = (BAD_JSON, JSON_TOO_LARGE)
 
 MAX_BYTES: Final = 32 << 20
 MAX_VALUES: Final = 2_000_000  # some 100 bytes of memory each
+MAX_DIGITS: Final = 4300  # of an integer: reading takes time that grows with the square of their number
 
 
 def load(data: bytes, *, name: str, max_bytes: int = MAX_BYTES) -> Any:
@@ -37,9 +38,13 @@ def load(data: bytes, *, name: str, max_bytes: int = MAX_BYTES) -> Any:
     if data.count(b",") + data.count(b"[") + data.count(b"{") > MAX_VALUES:
         raise Unjudgeable(JSON_TOO_LARGE, f"{name}: more than {MAX_VALUES} values")
     try:
-        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object, parse_constant=_constant)
+        return json.loads(
+            data.decode("utf-8-sig"), object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer
+        )
     except RecursionError as error:
         raise Unjudgeable(JSON_TOO_LARGE, f"{name} is nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise Malformed(BAD_JSON, f"{name}: it is not UTF-8 at byte {error.start}") from error
     except ValueError as error:
         raise Malformed(BAD_JSON, f"{name}: {error}") from error
 
@@ -55,3 +60,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _constant(text: str) -> None:
     raise ValueError(f"{text} is no JSON")
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number has {len(text)} digits")
+    return int(text)

@@ -11,7 +11,7 @@ from typing import Final
 
 from pipeline.formats import archive, decompress, tar_records, tree
 from pipeline.formats.archive import AMBIGUOUS_FILE, Keep, Listing
-from pipeline.formats.decompress import Unpacked, compression_of_head
+from pipeline.formats.decompress import Compression, Unpacked, compression_of_head
 from pipeline.formats.facts import Report, Unjudgeable
 from pipeline.formats.source import Source
 from pipeline.formats.tar_records import Member, TarReader
@@ -31,7 +31,7 @@ def read(source: Source) -> Report:
 
 def scan(source: Source, report: Report, *, keep: Keep) -> Listing:
     """Judge every member of the archive; findings go to `report`."""
-    compression = compression_of_head(source.head(6))
+    compression = _compression(source.head(6))
     archive = TarReader(Unpacked(source.chunks(), compression))
     members = MemberTree(strict=True)
     listing = Listing(compression.value)
@@ -47,6 +47,13 @@ def scan(source: Source, report: Report, *, keep: Keep) -> Listing:
             _keep(listing, report, archive, member, path)
     judge_end(archive, report)
     return listing
+
+
+def _compression(head: bytes) -> Compression:
+    """By the first six bytes: the usual parameters of `.lzma` too, which are no magic but begin no archive either."""
+    if head.startswith(b"\x5d\0\0") and any(head[3:]):
+        return Compression.LZMA
+    return compression_of_head(head)
 
 
 def judge_end(archive: TarReader, report: Report) -> None:

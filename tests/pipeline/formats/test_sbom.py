@@ -274,6 +274,19 @@ def test_hostile_document(verdict, data):
     assert judged(sbom.read, data).verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        (b'{"bomFormat": "CycloneDX\xff"}', "it is not UTF-8 at byte 24."),
+        (b'{"bomFormat": "CycloneDX", "version": 1' + b"0" * 5000 + b"}", "a number has 5001 digits."),
+    ],
+)
+def test_unreadable_document_is_told_without_words_of_the_program(document, says):
+    (finding,) = judged(sbom.read, document).findings
+    assert finding.rule == "json.malformed"
+    assert finding.message.endswith(says)
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "type", "components", "ref", "licenses", "license", "id", "SPDXID"]), inner, max_size=3),

@@ -27,7 +27,9 @@ def test_known_fixtures(row):
 
 
 @pytest.mark.parametrize(
-    "pack", [bytes, gzip.compress, bz2.compress, lzma.compress], ids=["plain", "gz", "bz2", "xz"]
+    "pack",
+    [bytes, gzip.compress, bz2.compress, lzma.compress, lambda data: lzma.compress(data, lzma.FORMAT_ALONE)],
+    ids=["plain", "gz", "bz2", "xz", "lzma"],
 )
 def test_each_compression(pack):
     report = judged(tar.read, pack(archive(Tarred("folder", b"", b"5"), FILE)))
