@@ -64,8 +64,9 @@ def at_policy_step(
     """What the policy says of one artifact whose facts are known; those of `others` may not be yet."""
     app = operation.session.get_one(App, release.app_id)
     subject = subject_of(artifact)
+    beside = [subject, *(subject_of(other) for other in others)]
     known = replace(
-        _known(operation, app, artifact, subject, [artifact, *others]),
+        _known(operation, app, artifact, subject, [artifact, *others], beside),
         slots_taken=[other.slot for other in others if other.slot is not None],
         base_url=base_url,
     )
@@ -78,9 +79,10 @@ def at_publication(
     """In the transaction that would publish: the artifacts that the policy refuses by now, and why. Empty: go on."""
     effective = policy_of(operation.session, app)[0].entering(release.channel)
     refused = {}
-    for artifact in artifacts:
-        subject = subject_of(artifact)
-        findings = policy.decide(subject, effective, _known(operation, app, artifact, subject, artifacts))
+    subjects = [subject_of(artifact) for artifact in artifacts]
+    for artifact, subject in zip(artifacts, subjects, strict=True):
+        known = _known(operation, app, artifact, subject, artifacts, subjects)
+        findings = policy.decide(subject, effective, known)
         if policy.refuses(findings):
             refused[artifact.id] = [finding for finding in findings if policy.refuses([finding])]
     return refused
@@ -121,10 +123,10 @@ def on_entering(
     effective = _for_promotion(policy_of(operation.session, app)[0], channel_name, going_back=going_back)
     present = _on_channel(operation.session, app, channel_name, besides=release)
     found = []
-    for artifact in artifacts:
-        subject = subject_of(artifact)
+    subjects = [subject_of(artifact) for artifact in artifacts]
+    for artifact, subject in zip(artifacts, subjects, strict=True):
         known = replace(
-            _known(operation, app, artifact, subject, artifacts, former=True),
+            _known(operation, app, artifact, subject, artifacts, subjects, former=True),
             same_build=_same_build(operation.session, app, artifact, subject, before=release.published_at),
             highest=policy.highest(
                 subject.archs, [past for line, past in present if line == subject.build_line]
@@ -178,17 +180,23 @@ def _known(
     artifact: Artifact,
     subject: Subject,
     artifacts: Sequence[Artifact],
+    beside: Sequence[Subject],
     *,
     former: bool = False,
 ) -> Known:
-    """The world around one artifact: `artifacts` are all of its release."""
+    """The world around one artifact: `artifacts` are all of its release, `beside` the same as policy looks at them.
+
+    Where nothing is pinned yet, it is held to what its release will pin, so that what is published can be promoted as well.
+    """
     session, family = operation.session, subject.family or ""
     return Known(
         now=operation.now,
         app=app.slug,
         allowed_platforms=app.platforms,
-        identifiers=pins.values(session, app, family, pins.IDENTIFIER, former=former),
-        signers=pins.values(session, app, family, pins.SIGNER, former=former),
+        identifiers=pins.values(session, app, family, pins.IDENTIFIER, former=former)
+        or pins.first(beside, family, pins.IDENTIFIER),
+        signers=pins.values(session, app, family, pins.SIGNER, former=former)
+        or pins.first(beside, family, pins.SIGNER),
         highest=_highest(session, app, artifact, subject),
         same_build=_same_build(session, app, artifact, subject),
         sboms=sboms_of(artifact, artifacts),

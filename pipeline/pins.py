@@ -61,6 +61,16 @@ def values(
     return {pin.value: pin.label for pin in session.exec(query)} or None
 
 
+def first(subjects: Sequence[Subject], family: str, kind: str) -> dict[str, str] | None:
+    """What these artifacts of one release pin, with what people call it, where nothing is pinned yet; None where they have none."""
+    found = [
+        (one.identifier or "", "") if kind == IDENTIFIER else (one.signer or "", one.signer_shown)
+        for one in subjects
+        if one.family == family
+    ]
+    return dict(sorted(row for row in found if row[0])) or None
+
+
 def add(
     operation: Operation, slug: str, *, family: str, kind: str, value: str, note: str = ""
 ) -> tuple[App, AppPin, bool]:
@@ -95,13 +105,11 @@ def remember(
         if subject.family is not None:
             by_family.setdefault(subject.family, []).append(subject)
     for family, members in by_family.items():
-        if values(operation.session, app, family, IDENTIFIER) is None:
-            for name in sorted({one.identifier for one in members if one.identifier}):
-                _pin(operation, app, family, IDENTIFIER, name, actor=actor, release=release)
         pinned = values(operation.session, app, family, SIGNER)
-        for signer, shown in sorted({(one.signer, one.signer_shown) for one in members if one.signer}):
-            if pinned is None:
-                _pin(operation, app, family, SIGNER, signer, actor=actor, release=release, label=shown)
+        for kind in KINDS:
+            if values(operation.session, app, family, kind) is None:
+                for value, label in (first(members, family, kind) or {}).items():
+                    _pin(operation, app, family, kind, value, actor=actor, release=release, label=label)
         for one in members:
             former = {name for name in one.earlier_signers if pinned is not None and name in pinned}
             if one.signer is not None and pinned is not None and one.signer not in pinned and former:

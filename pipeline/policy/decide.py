@@ -14,6 +14,12 @@ from pipeline.policy.subject import Subject
 
 _PLACEHOLDER: Final = re.compile(r"\b(APP|FORMAT|VALUE)\b")
 _SHOWN_MAX: Final = 3  # of several pinned values, in a sentence
+_NOTHING_TO_PIN: Final[Mapping[str, str]] = {  # what to do about an artifact that has no value at all
+    "identifier-changed": "Build it with the app's own identifier, or leave it out of the release. If the app is meant to come without one "
+    "as well, an admin lets it pass with a warning: `dist app policy set APP --rule identifier-changed=warning`.",
+    "signer-changed": "Sign it with the app's own key, or leave it out of the release. If the app is meant to come unsigned as well, an "
+    "admin lets it pass with a warning: `dist app policy set APP --rule signer-changed=warning`.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,7 @@ class Past:
 class Known:
     """What is known beside the artifact itself.
 
-    Pins may map a value to what people call it. `None`: nothing is pinned yet, so that anything goes.
+    Pins may map a value to what people call it. `None`: nothing is pinned yet, nor would the release pin any, so that anything goes.
     """
 
     now: datetime
@@ -102,6 +108,8 @@ def slot(platform: str, archs: Sequence[str], artifact_format: str | None, varia
 def _filled_in(remedy: str, name: str, subject: Subject, known: Known) -> str:
     """The commands in a remedy as they can be copied: with the app, the format and the value that this is about."""
     value = {"identifier-changed": subject.identifier, "signer-changed": subject.signer}.get(name)
+    if not value:
+        remedy = _NOTHING_TO_PIN.get(name, remedy)
     words = {"APP": known.app, "FORMAT": subject.family, "VALUE": shlex.quote(value) if value else None}
     return _PLACEHOLDER.sub(lambda found: words[found[0]] or found[0], remedy)
 

@@ -186,6 +186,39 @@ def test_an_app_that_was_unsigned_is_pinned_when_it_is_signed_first(domain: Doma
     assert pinned(domain) == {f"certificate:{KEY}": True}
 
 
+def test_an_unsigned_file_beside_a_signed_one_is_refused_at_the_first_publish_as_at_a_promotion(
+    domain: Domain, ci: Actor, admin: Actor
+) -> None:
+    both = (stated("pe", identifier=None, signers=[KEY]), stated("pe", identifier=None, archs=["arm64"]))
+    first = publish(domain, ci, "1.0", *both)
+    assert status(domain, first) is ReleaseStatus.REJECTED
+    assert pinned(domain) == {}
+    assert message(domain, first, "signer-changed").endswith(f"signed by certificate:{KEY} (CN=aaaa).")
+    (finding,) = [
+        one
+        for job in domain.jobs(first)
+        for one in job.findings or ()
+        if one["rule"] == "policy.signer-changed"
+    ]
+    assert "dist app policy set notes --rule signer-changed=warning" in finding["remedy"]
+    assert "pin add" not in finding["remedy"], "what is not signed has nothing that could be pinned"
+
+    set_policy(domain, admin, {"rules": {"signer-changed": "warning"}})
+    with domain.write(admin) as operation:
+        release.rerun(operation, first)
+    domain.work()
+    assert status(domain, first) is ReleaseStatus.PUBLISHED
+    promote(domain, ci, "stable", first)
+
+
+def test_what_a_first_release_is_signed_by_is_pinned_and_promoted_all_of_it(
+    domain: Domain, ci: Actor
+) -> None:
+    first = publish(domain, ci, "1.0", apk(1, archs=["arm64-v8a"]), apk(2, OTHER_KEY, archs=["x86_64"]))
+    assert pinned(domain) == {f"certificate:{KEY}": True, f"certificate:{OTHER_KEY}": True}
+    promote(domain, ci, "stable", first)
+
+
 def test_a_trusted_publisher_may_renew_the_certificate_and_an_unknown_one_may_not(
     domain: Domain, ci: Actor
 ) -> None:

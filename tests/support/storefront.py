@@ -138,6 +138,11 @@ def stock(platform: Platform, folder: Path) -> dict[str, str]:
         ),
         "server": ({"name": "Server"}, {"a.rpm": ("rpm/Archer-3.4.5-6.x86_64.rpm", {"platform": "linux"})}),
     }
+    made = platform.dist("app", "create", "notes", "--name", "Notes", "--description", "Notes that sync.")
+    assert made.code == 0, made
+    # It has unsigned files beside signed ones.
+    mixed = platform.dist("app", "policy", "set", "notes", "--rule", "signer-changed=warning")
+    assert mixed.code == 0, mixed
     notes = {
         "hostile": f"{MARKUP}\n{RIGHT_TO_LEFT}\n" + "long notes " * 1000,
         "notes": "Faster sync.\nFewer bugs.",
