@@ -185,10 +185,22 @@ def _outcome(session: Session, delivery: dict[str, Any], *, wait: bool) -> None:
         raise CliError(
             "server_error",
             f"{document['id']} did not arrive: {document['error']}.",
-            remedy=f"`dist webhook deliveries {document['id']}` shows each attempt.",
+            remedy=f"`dist webhook deliveries {document['id']}` shows each attempt."
+            + _if_disabled(session, document),
             known={"delivery": document},
         )
     session.output.result({"delivery": document}, [*_delivery_lines(document), "", *_log(document)])
+
+
+def _if_disabled(session: Session, delivery: dict[str, Any]) -> str:
+    """How to go on with a webhook that gets nothing more since this failure."""
+    wanted = str(delivery["webhook_id"])
+    disabled = session.client.get(f"/webhooks/{segment(wanted)}")["disabled_at"] is not None
+    return (
+        f" The webhook is disabled now: mend the receiver, then `dist webhook enable {wanted}`."
+        if disabled
+        else ""
+    )
 
 
 def _path(words: list[str] | None, webhook: str | None) -> str:

@@ -70,6 +70,14 @@ def test_a_ping_that_fails_and_one_that_arrives(admin: Dist) -> None:
     assert hook in admin("webhook", "list").out
 
 
+def test_a_receiver_that_wants_no_more_is_told_how_to_be_enabled_again(admin: Dist) -> None:
+    with Receiver([410]) as receiver:
+        hook = admin.json("webhook", "create", receiver.url)["id"]
+        error = admin.json("webhook", "ping", hook, status=6)["error"]
+        assert f"dist webhook enable {hook}" in error["remedy"]
+        admin.json("webhook", "delete", hook)
+
+
 def test_a_release_manager_does_not_see_what_the_receiver_answered(admin: Dist, tmp_path: Path) -> None:
     admin.json("app", "create", "managed")
     made = admin.json("token", "create", "--name", "m", "--role", "release-manager", "--app", "managed")
