@@ -18,7 +18,7 @@ def metrics(services: Services) -> Response[bytes]:
         operation = Operation(session, SYSTEM, services.clock())
         reading = figures.read(operation, services.layout, services.database, version=VERSION)
     text = "\n".join(_lines(reading)) + "\n"
-    return Response(text.encode(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(text.encode(), media_type="text/plain; version=0.0.4")
 
 
 def _lines(reading: Reading) -> Iterator[str]:

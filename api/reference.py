@@ -89,7 +89,7 @@ def api_docs(request: Request[Any, Any, Any]) -> Response[bytes]:
         "<code>application/problem+json</code> with a remedy.</p>"
         f"{sections}</main></body></html>"
     )
-    return Response(page.encode(), media_type="text/html; charset=utf-8")
+    return Response(page.encode(), media_type="text/html")
 
 
 def _row(method: str, path: str, operation: dict[str, Any]) -> str:

@@ -269,9 +269,7 @@ def show_manifest(request: AnyRequest, services: Services, release_id: str) -> R
 )
 def show_signature(request: AnyRequest, services: Services, release_id: str) -> Response[bytes]:
     comment, manifest = _manifest(request, services, release_id)
-    return Response(
-        services.key.sign(manifest, trusted_comment=comment).encode(), media_type="text/plain; charset=utf-8"
-    )
+    return Response(services.key.sign(manifest, trusted_comment=comment).encode(), media_type="text/plain")
 
 
 def _manifest(request: AnyRequest, services: Services, release_id: str) -> tuple[str, bytes]:
@@ -293,7 +291,7 @@ def _manifest(request: AnyRequest, services: Services, release_id: str) -> tuple
     summary="The public key that manifests are signed with, for minisign",
 )
 def release_key(services: Services) -> Response[bytes]:
-    return Response(services.key.public_text.encode(), media_type="text/plain; charset=utf-8")
+    return Response(services.key.public_text.encode(), media_type="text/plain")
 
 
 ROUTES = [

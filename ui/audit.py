@@ -88,7 +88,7 @@ def routes(frame: PageFrame) -> list[Any]:
             operation.require(Right.AUDIT_READ)
         return Stream(
             parts(),
-            media_type="text/csv; charset=utf-8" if kind == "csv" else "application/jsonl",
+            media_type="text/csv" if kind == "csv" else "application/jsonl",
             headers={
                 "Content-Disposition": f'attachment; filename="audit.{kind}"',
                 "Cache-Control": "no-store",

@@ -128,7 +128,7 @@ class PageFrame:
             seal=self.services.sealer.seal(_SEAL, session) if session else "",
             **values,
         )
-        answer = Response(body.encode(), status_code=status, media_type="text/html; charset=utf-8")
+        answer = Response(body.encode(), status_code=status, media_type="text/html")
         answer.set_header("Cache-Control", "no-store" if session else "no-cache")
         answer.set_header("Vary", "Cookie, Accept-Language")
         return answer

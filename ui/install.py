@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import segno
-from litestar import Response, get
+from litestar import Response, route
 
 from pipeline import channel, download
 from pipeline.admission import Admission
@@ -73,11 +73,11 @@ class PlatformOffers:
 def routes(frame: PageFrame) -> list[Any]:
     """The handlers."""
 
-    @get("/install/{slug:str}", sync_to_thread=True, tags=["pages"])
+    @route("/install/{slug:str}", http_method=["GET", "HEAD"], sync_to_thread=True, tags=["pages"])
     def install_app(request: AnyRequest, slug: str) -> Response[bytes]:
         return install(request, slug, None)
 
-    @get("/install/{slug:str}/{name:str}", sync_to_thread=True, tags=["pages"])
+    @route("/install/{slug:str}/{name:str}", http_method=["GET", "HEAD"], sync_to_thread=True, tags=["pages"])
     def install_channel(request: AnyRequest, slug: str, name: str) -> Response[bytes]:
         return install(request, slug, name)
 
@@ -113,7 +113,10 @@ def routes(frame: PageFrame) -> list[Any]:
 
 
 def _chosen(app: App, channels: list[Channel], name: str | None) -> Channel | None:
-    """The channel that was asked for; else `stable`, or the first that offers something. Raises `NotFound`."""
+    """The channel that was asked for; else `stable`, or the first that offers something. Raises `NotFound`.
+
+    A `stable` that lost what it offered says so: whoever came for it is not handed a beta.
+    """
     if name is not None:
         found = next((each for each in channels if each.name == name), None)
         if found is None:
@@ -122,7 +125,8 @@ def _chosen(app: App, channels: list[Channel], name: str | None) -> Channel | No
                 remedy=f"Open /install/{app.slug} to see what there is.",
             )
         return found
-    return min(
+    stable = next((each for each in channels if each.name == _DEFAULT_CHANNEL and each.generation > 0), None)
+    return stable or min(
         channels, key=lambda each: (each.release_id is None, each.name != _DEFAULT_CHANNEL), default=None
     )
 

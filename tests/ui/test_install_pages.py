@@ -401,6 +401,40 @@ def test_a_revoked_release_is_not_offered_and_the_page_says_why(shop: Shop, brow
         assert [each["install"] for each in document["artifacts"]] == [None]
 
 
+def test_a_stable_channel_that_lost_its_release_says_so_and_hands_out_no_beta(shop: Shop) -> None:
+    platform, app = shop.platform, {"slug": "careful", "name": "Careful"}
+    ids = [
+        publish(
+            platform,
+            shop.folder / f"careful-{name}",
+            app,
+            {"a.apk": (signed_apk(version_code=code), {"platform": "android"})},
+            version=f"{code}.0",
+            build=code,
+            channel=name,
+        )
+        for code, name in ((1, "stable"), (2, "beta"))
+    ]
+    answer = platform.dist("release", "revoke", ids[0], "--reason", "It loses notes.", "--json")
+    assert answer.code == 0, answer
+    page = httpx.get(shop.at("careful"), timeout=30).text
+    assert "It loses notes." in page
+    assert "a.apk" not in page
+    assert "/install/careful/beta" in page, "one click away"
+
+
+def test_head_has_the_headers_of_get_and_the_charset_stands_there_once(shop: Shop) -> None:
+    for address in (shop.at("notes"), f"{shop.at('notes')}/stable"):
+        page, head = httpx.get(address, timeout=30), httpx.head(address, timeout=30)
+        assert (head.status_code, head.content) == (200, b"")
+        assert page.headers["content-type"] == head.headers["content-type"] == "text/html; charset=utf-8"
+    for path, kind in (
+        ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),
+        ("/api/docs", "text/html; charset=utf-8"),
+    ):
+        assert httpx.get(shop.platform.url + path, timeout=30).headers["content-type"] == kind
+
+
 def test_channels_are_one_click_apart_and_an_unknown_one_says_so(shop: Shop, browser: Browser) -> None:
     promoted = shop.platform.dist("channel", "promote", "server", "beta", shop.releases["server"], "--json")
     assert promoted.code == 0, promoted
