@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from .declared import Artifact, Attachment, InvalidManifest, Manifest
+from .errors import usage
 from .manifest import NOTES_MAX_BYTES
 from .shape import Problem, Report
 
@@ -76,11 +77,11 @@ def make_ready(manifest: Manifest, *, folder: Path, name: str = "dist.json") -> 
 
 
 def local_file(path: Path) -> LocalFile:
-    """The file at `path`, named on the command line. Raises InvalidManifest's cousin `ValueError` with a sentence."""
+    """The file at `path`, named on the command line. Raises `CliError`."""
     try:
         return _fit(path)
     except _Unfit as error:
-        raise ValueError(f"{error} {error.remedy}") from None
+        raise usage(f"{error}.", error.remedy) from None
 
 
 def _find(pattern: str, folder: Path, at: str, report: Report) -> LocalFile | None:

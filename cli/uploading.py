@@ -34,10 +34,7 @@ def add_files(
 ) -> list[dict[str, Any]]:
     """Upload and attach; returns the documents of what the draft now holds. Everything is checked before the first byte is sent."""
     _check(said)
-    try:
-        found = [local_file(path) for path in paths]
-    except ValueError as error:
-        raise usage(str(error)) from None
+    found = [local_file(path) for path in paths]
     if said.attachment is not None:
         files = [digest(file.path, filename=file.filename) for file in found]
         return [

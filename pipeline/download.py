@@ -164,6 +164,8 @@ def open_beside(operation: Operation, artifact_id: str, filename: str) -> tuple[
 
 def media_type_of(recognised: str, filename: str) -> str:
     """By content; by the name where the content is of a general kind."""
+    if recognised == "sbom-cyclonedx" and filename.lower().endswith(".xml"):
+        return "application/vnd.cyclonedx+xml"
     if recognised in _GENERAL:
         for suffix, media_type in _BY_SUFFIX.items():
             if filename.lower().endswith(suffix):
@@ -200,7 +202,10 @@ def current(
             f"The channel has nothing for {platform}{'/' + arch if arch else ''}.",
             remedy=f"It has {', '.join(there) or 'nothing'}.",
         )
-    return min(fitting, key=lambda row: (row.variant or "", -len(row.archs or []), row.id)), admission
+    # A bundle is for a store; no device installs it, so that a package beside it is what was asked for.
+    return min(
+        fitting, key=lambda row: (row.format == "aab", row.variant or "", -len(row.archs or []), row.id)
+    ), admission
 
 
 def _nothing_offered(

@@ -24,6 +24,13 @@ from pipeline.values import parse_channel, rfc3339
 
 REASON_MAX_CHARS = 2000
 
+_BEFORE_A_RERUN = {
+    ReleaseStatus.DRAFT: "Submit it: `dist release submit`.",
+    ReleaseStatus.VALIDATING: "Wait until its jobs have ended: `dist release wait`.",
+    ReleaseStatus.PUBLISHED: "Nothing is left to do: all its jobs succeeded.",
+    ReleaseStatus.REVOKED: "Publish under a new version or build number.",
+}
+
 
 def find(operation: Operation, release_id: str, right: Right = Right.RELEASE_READ) -> tuple[App, Release]:
     """A release and its app. Whoever may only download sees published and revoked ones; anything else reads as `NotFound`."""
@@ -203,7 +210,7 @@ def rerun(
     if release.status is not ReleaseStatus.REJECTED:
         raise Conflict(
             f"Release {release.id} is {release.status.value}; only a rejected one can be re-run.",
-            remedy="Wait until its jobs have ended.",
+            remedy=_BEFORE_A_RERUN[release.status],
         )
     again = [
         job

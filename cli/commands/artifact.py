@@ -204,12 +204,16 @@ def verify(
     from ..digest import digest  # noqa: PLC0415  only here
 
     known = _published(session, release, slug, channel, artifact)
-    items, lines, bad = [], [], []
+    items, lines, bad, refused = [], [], [], []
     for path in files:
         local = digest(path)
-        same = next((row for row in known if row.get("sha256") == local.sha256), None)
+        equal = [row for row in known if row.get("sha256") == local.sha256]
+        same = next((row for row in equal if row.get("status") == "stored"), equal[0] if equal else None)
         named = next((row for row in known if row.get("filename") == local.filename), None)
-        status = "ok" if same else "differs" if named or artifact else "unknown"
+        if same:
+            status = "ok" if same.get("status") == "stored" else "unpublished"
+        else:
+            status = "differs" if named or artifact else "unknown"
         expected = (same or named or (known[0] if artifact else {})).get("sha256")
         items.append(
             {
@@ -221,13 +225,18 @@ def verify(
             }
         )
         lines.append((status, str(path), f"sha256:{local.sha256}"))
-        if not same:
+        if status == "unpublished":
+            refused.append(str(path))
+        elif status != "ok":
             bad.append(str(path))
-    if bad:
+    if bad or refused:
+        what = [f"{', '.join(bad)}: not the bytes that the server has."] if bad else []
+        if refused:
+            what.append(f"{', '.join(refused)}: uploaded, but rejected or not validated yet.")
         raise CliError(
             "validation_failed",
-            f"{', '.join(bad)}: not the bytes that the server has.",
-            title="The files differ",
+            " ".join(what),
+            title="The files differ" if bad else "The files were never published",
             remedy="Download them again with `dist artifact download`, and do not use these.",
             known={"items": items},
         )

@@ -354,3 +354,27 @@ def test_a_release_by_its_version(admin: Dist, app: str, publish: Callable[..., 
         "2.0",
         "1.0",
     ]
+
+
+def test_bytes_that_were_rejected_do_not_verify(admin: Dist, app: str, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(b"PK\x03\x04 cut off")
+    draft = admin.json("release", "open", app, "9.0")["release"]["id"]
+    admin.json("artifact", "upload", draft, broken, "--platform", "any")
+    waiting = admin.json("artifact", "verify", broken, "--app", app, status=5)
+    assert [row["status"] for row in waiting["items"]] == ["unpublished"]
+    admin.json("release", "submit", draft, "--wait", status=5)
+    refused = admin.json("artifact", "verify", broken, "--app", app, status=5)
+    assert [row["status"] for row in refused["items"]] == ["unpublished"]
+    assert refused["error"]["title"] == "The files were never published"
+
+
+def test_a_file_that_cannot_be_uploaded_says_what_to_do(admin: Dist, app: str, tmp_path: Path) -> None:
+    draft = admin.json("release", "open", app, "9.1")["release"]["id"]
+    for path, said, remedy in (
+        (tmp_path / "absent", "there is no file", "Build first, or mend the path."),
+        (tmp_path, "is a folder", "Pack it into one file."),
+    ):
+        error = admin.json("artifact", "upload", draft, path, status=2)["error"]
+        assert said in error["detail"]
+        assert error["remedy"] == remedy

@@ -121,10 +121,11 @@ def test_a_re_run_needs_its_right(domain: Domain, ci, role: str):
 def test_only_a_rejected_release_can_be_run_again(domain: Domain, ci):
     release_id = domain.published(ci, "notes", "1.0")
     with (
-        pytest.raises(Conflict, match="only a rejected one"),
+        pytest.raises(Conflict, match="only a rejected one") as refused,
         domain.write(domain.actor("admin")) as operation,
     ):
         release.rerun(operation, release_id)
+    assert refused.value.remedy == "Nothing is left to do: all its jobs succeeded."
 
 
 def test_a_rejected_version_can_be_opened_again_with_other_bytes(domain: Domain, ci):
