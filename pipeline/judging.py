@@ -157,7 +157,7 @@ def require_entry(
         f"Channel {channel_name!r} does not take {release.version} ({release.id}). "
         + " ".join(said)
         + (f" And {more} more." if more > 0 else ""),
-        remedy=errors[0]["remedy"],
+        remedy=" ".join(dict.fromkeys(row["remedy"] for row in errors[:_SHOWN_MAX])),
         findings=findings,
         channel=channel_name,
         release_id=release.id,

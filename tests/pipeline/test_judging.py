@@ -528,6 +528,19 @@ def test_a_requested_channel_that_refuses_a_release_refuses_its_publish(
     assert (domain.release(stable).failure or {})["code"] == "policy_failed"
 
 
+def test_a_refused_promotion_says_what_to_do_about_each_of_its_findings(
+    domain: Domain, ci: Actor, admin: Actor
+) -> None:
+    set_policy(
+        domain, admin, {"channels": {"stable": {"rules": {"debuggable": "error", "no-sbom": "error"}}}}
+    )
+    bad = publish(domain, ci, "1.0", apk(1, debuggable=True), apk(2, debuggable=True, archs=["x86_64"]))
+    with pytest.raises(PolicyRefused) as refused:
+        promote(domain, ci, "stable", bad)
+    assert refused.value.remedy.count("Publish the release build.") == 1
+    assert refused.value.remedy.count("Attach one to the release") == 1
+
+
 def test_a_promotion_cannot_bring_in_what_a_publish_could_not(
     domain: Domain, ci: Actor, admin: Actor
 ) -> None:
