@@ -10,6 +10,7 @@ Left to others: what the file is (`recognise.py`, the readers), what an app allo
 Rules: what was not declared is not checked, and what the content does not say contradicts nothing.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -40,6 +41,13 @@ WRONG_ARCH: Final = Rule(
     "Correct `arch` in dist.json or leave it out, or build for that architecture.",
     "contract, dist.json: arch is checked when present",
 )
+WRONG_PACKAGE: Final = Rule(
+    "declared.package",
+    Severity.ERROR,
+    "The file is named as another package than it holds: {evidence}.",
+    "Give it the name with which it was built; pip installs no wheel whose name says something else.",
+    "Binary distribution format, file name convention; pip compares the name with METADATA",
+)
 UNSAFE_NAME: Final = Rule(
     "declared.unsafe-name",
     Severity.ERROR,
@@ -54,7 +62,7 @@ EMPTY: Final = Rule(
     "Check the step that builds or copies it, and upload the file again.",
     "no format allows it",
 )
-RULES: Final = (WRONG_FORMAT, WRONG_PLATFORM, WRONG_ARCH, UNSAFE_NAME, EMPTY)
+RULES: Final = (WRONG_FORMAT, WRONG_PLATFORM, WRONG_ARCH, WRONG_PACKAGE, UNSAFE_NAME, EMPTY)
 
 _ZIPS: Final = frozenset(
     {Format.ZIP, Format.APP_ZIP, Format.SWIFTPM, Format.SDIST, Format.APK, Format.AAB, Format.IPA,
@@ -107,6 +115,8 @@ _ARCH_SYNONYMS: Final = {
     "armhf": "arm", "armel": "arm", "armv7": "arm", "armv7l": "arm", "armv7hl": "arm", "armv7s": "arm", "armeabi": "arm",
     "armeabi-v7a": "arm",
 }  # fmt: skip
+_WHEEL_NAME: Final = re.compile(r"(?i)([^-]+)-([^-]+)(-[0-9][^-]*)?-[^-]+-[^-]+-[^-]+\.whl")
+_SEPARATORS: Final = re.compile(r"[-_.]+")
 _ANY_ARCH: Final = frozenset({"all", "any", "neutral", "noarch"})
 _UNIVERSAL: Final = frozenset({"universal", "universal2"})
 _MACOS_BOTH: Final = frozenset({"x86_64", "arm64"})
@@ -165,6 +175,29 @@ def check_arch(report: Report, declared: Declared) -> None:
         fits = wanted in found or (bool(found & _UNIVERSAL) and wanted in _MACOS_BOTH)
     if not fits:
         report.add(WRONG_ARCH, f"declared {declared.arch}, found {_listed(report.metadata.archs)}")
+
+
+def check_package(report: Report, declared: Declared, recognised: Format) -> None:
+    """A wheel's name is read by installers: project and version in it have to be those of the wheel. Other names are for people."""
+    match = _WHEEL_NAME.fullmatch(declared.filename or "")
+    project, version = (str(report.details.get(name) or "") for name in ("project", "version"))
+    if recognised is not Format.WHEEL or match is None or not (project and version):
+        return
+    if (_project(match[1]), _version(match[2])) != (_project(project), _version(version)):
+        report.add(WRONG_PACKAGE, f"named {match[1]} {match[2]}, it is {project} {version}")
+
+
+def _project(name: str) -> str:
+    """PEP 503."""
+    return _SEPARATORS.sub("-", name).lower()
+
+
+def _version(text: str) -> str:
+    """As far as two spellings of one version differ in file names: case, `_` for `-`, zeros at the end."""
+    shown = text.lower().replace("_", "-").removeprefix("v")
+    while shown.endswith(".0"):
+        shown = shown.removesuffix(".0")
+    return shown
 
 
 def _means(declared_format: str, recognised: Format) -> bool:

@@ -44,6 +44,7 @@ def inspect(source: Source, *, declared: Declared | None = None, recognised: For
     claims.check_format(report, declared, recognised)
     claims.check_platform(report, declared)
     claims.check_arch(report, declared)
+    claims.check_package(report, declared, recognised)
     return report
 
 

@@ -7,6 +7,7 @@ from pipeline.formats.declared import (
     check_arch,
     check_format,
     check_name,
+    check_package,
     check_platform,
 )
 from pipeline.formats.facts import Report
@@ -168,3 +169,30 @@ def test_a_plain_name_is_no_finding(filename: str | None) -> None:
     report = Report(Format.FILE)
     check_name(report, Declared(filename=filename))
     assert rules(report) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "my_app-1.0-py3-none-any.whl",
+        "My.App-1.0.0-py3-none-any.whl",
+        "my_app-1.0-1-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        "latest.whl",
+        "my-app-nightly-1-2-3-4.whl",
+    ],
+)
+def test_a_wheel_under_its_own_name_or_under_none_is_no_finding(name: str) -> None:
+    assert rules(wheel_named(name)) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["evil-1.0-py3-none-any.whl", "my_app-9.9-py3-none-any.whl", "my_app-1.0.1-py3-none-any.whl"]
+)
+def test_a_wheel_under_the_name_of_another_is_refused(name: str) -> None:
+    assert rules(wheel_named(name)) == ["declared.package"]
+
+
+def wheel_named(name: str) -> Report:
+    report = Report(Format.WHEEL, details={"project": "my-app", "version": "1.0"})
+    check_package(report, Declared(filename=name), Format.WHEEL)
+    return report
