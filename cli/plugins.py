@@ -15,7 +15,7 @@ def load(name: str, *, extra: str, what: str) -> Any:
         "usage",
         f"{what} are not installed.",
         title="Not installed",
-        remedy=f"pip install 'distd[{extra}]' brings them.",
+        remedy=f"Install distd with this extra from its checkout: pip install 'distd[{extra}] @ file:///path/to/distd'.",
     )
     for point in entry_points(group=ENTRY_POINTS, name=name):
         try:
