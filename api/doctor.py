@@ -16,7 +16,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import queue_view, schema
 from pipeline.access import SYSTEM
-from pipeline.database import journal_mode, open_database, sqlite_version, wal_is_safe
+from pipeline.database import (
+    journal_mode,
+    lock_holder,
+    open_database,
+    sqlite_version,
+    wal_is_safe,
+    write_lock_path,
+)
 from pipeline.formats.confine import capabilities
 from pipeline.operation import Operation
 from pipeline.settings import Settings
@@ -42,6 +49,7 @@ _OUTSIDE_SECONDS: Final = 3.0
 _SCHEMA: Final = "/schemas/dist-1.json"
 _SCHEMA_TYPE: Final = "application/schema+json"
 _HEADERS_KEPT: Final = ("x-correlation-id", "x-content-type-options", "content-security-policy")
+_WRITER_SECONDS: Final = 3.0
 _CLOCK_EARLIEST: Final = 1_790_000_000  # 2026-09: before this program was written
 
 
@@ -71,6 +79,7 @@ def examine(settings: Settings) -> list[Check]:
         _clock,
         _sqlite,
         _migrations,
+        _writers,
         _queue,
         _workers,
         _sandbox,
@@ -211,6 +220,25 @@ def _migrations(settings: Settings, _layout: Layout) -> Check:
             "Run `distd migrate` with the newer program.",
         )
     return Check("database", "ok", f"revision {have}")
+
+
+def _writers(settings: Settings, _layout: Layout) -> Check:
+    """A writer holds the lock for milliseconds; one that is seen at each of several looks is frozen, or its disk is."""
+    path = write_lock_path(settings)
+    if not path.exists():
+        return Check("writers", "ok", "nobody has written yet")
+    deadline = time.monotonic() + _WRITER_SECONDS
+    while (holder := lock_holder(path)) is not None:
+        if time.monotonic() > deadline:
+            who = f"process {holder}" if holder else "a process of another container"
+            return Check(
+                "writers",
+                "wrong",
+                f"{who} has been holding the writers' lock for {_WRITER_SECONDS:.0f} seconds",
+                "If it is stopped or its container paused, let it go on or kill it; what it had not committed is undone.",
+            )
+        time.sleep(0.05)
+    return Check("writers", "ok", "the writers' lock is free")
 
 
 def _queue(settings: Settings, layout: Layout) -> Check:

@@ -5,7 +5,8 @@ Rules, each paid for by a trial:
   standard library's. Opening the file through a second copy silently drops POSIX locks.
 * a library with the WAL-reset bug (before 3.51.3, but for 3.50.7 and 3.44.6) gets a rollback journal, never WAL.
 * we own BEGIN: a session that may write begins IMMEDIATE, so read-modify-write never loses an update.
-* a fair `flock` stands in front of BEGIN IMMEDIATE: SQLite's own busy handler polls and starves writers for seconds.
+* a fair `flock` stands in front of BEGIN IMMEDIATE: SQLite's own busy handler polls and starves writers for seconds. Whoever
+  waits too long for it (its holder may be frozen in mid-transaction) is told so, instead of waiting for ever.
 * `synchronous=FULL`: a commit that was acknowledged survives a power cut.
 
 Left to others: the tables (`models.py`), their history (`migrations/`).
@@ -13,6 +14,7 @@ Left to others: the tables (`models.py`), their history (`migrations/`).
 
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlmodel import Session
 
+from pipeline.errors import Busy
 from pipeline.settings import Settings
 
 try:
@@ -52,6 +55,44 @@ class CopyFailed(Exception):
     """SQLite could not copy the database; the message is its own."""
 
 
+class Turn:
+    """A wait for a `flock` that can be given up: there is none with a time limit, so that a thread of its own waits in the kernel's queue.
+
+    A turn that was given up closes the descriptor once it comes, and with it lets go of the lock. Threads that wait for what never
+    comes are bounded: as many as there are connections.
+    """
+
+    _waiting = threading.BoundedSemaphore(POOL_CONNECTIONS + POOL_OVERFLOW)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._decided = threading.Lock()
+        self._came = threading.Event()
+        self._given_up = False
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the lock was taken in time. If not, the descriptor is no longer the caller's."""
+        if not self._waiting.acquire(blocking=False):
+            os.close(self._descriptor)
+            return False
+        threading.Thread(target=self._stand_in_line, name="write-lock", daemon=True).start()
+        self._came.wait(seconds)
+        with self._decided:
+            self._given_up = not self._came.is_set()
+        return not self._given_up
+
+    def _stand_in_line(self) -> None:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            with self._decided:
+                if self._given_up:
+                    os.close(self._descriptor)
+                else:
+                    self._came.set()
+        finally:
+            self._waiting.release()
+
+
 class _WriteLockedConnection(sqlite.Connection):  # type: ignore[misc]
     """A connection with a fair lock of its own, taken before BEGIN IMMEDIATE and released after the transaction's end.
 
@@ -60,6 +101,7 @@ class _WriteLockedConnection(sqlite.Connection):  # type: ignore[misc]
     """
 
     lock_path: Path
+    wait_seconds: float
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -69,8 +111,22 @@ class _WriteLockedConnection(sqlite.Connection):  # type: ignore[misc]
     def lock_write(self) -> None:
         if self._lock_fd is None:
             self._lock_fd = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._wait_for_lock(self._lock_fd)
         self._held = True
+
+    def _wait_for_lock(self, descriptor: int) -> None:
+        if Turn(descriptor).wait(self.wait_seconds):
+            return
+        self._lock_fd = None
+        raise Busy(
+            "The database is busy: another process has been writing to it for too long.",
+            remedy="Try again in a few seconds. If it stays so, a process of the server is frozen (stopped, or its container paused)"
+            " in the middle of a write: let it go on, or kill it. `distd doctor` names it.",
+            retry_after=5,
+        )
 
     def unlock_write(self) -> None:
         if self._held and self._lock_fd is not None:
@@ -100,13 +156,34 @@ class _WriteLockedConnection(sqlite.Connection):  # type: ignore[misc]
                 self._lock_fd = None
 
 
+def lock_holder(path: Path) -> int | None:
+    """The process that holds the writers' lock at `path` now; 0 when it is one that this process cannot see; None when it is free.
+
+    Source: /proc/locks, which has the process, and the file by its inode.
+    """
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            inode = os.fstat(file.fileno()).st_ino
+        else:
+            return None
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()
+        if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"):
+            return max(int(fields[4]), 0)
+    return 0
+
+
 class Database:
     """The engine of this process. Make one per process, after any fork."""
 
-    def __init__(self, path: Path, *, lock_path: Path) -> None:
+    def __init__(self, path: Path, *, lock_path: Path, wait_seconds: float = BUSY_SECONDS) -> None:
         self.path = path
         lock_path.parent.mkdir(parents=True, exist_ok=True)
-        factory = type("_Connection", (_WriteLockedConnection,), {"lock_path": lock_path})
+        factory = type(
+            "_Connection", (_WriteLockedConnection,), {"lock_path": lock_path, "wait_seconds": wait_seconds}
+        )
         self.engine: Engine = create_engine(
             f"sqlite:///{path}",
             module=sqlite,
@@ -156,10 +233,14 @@ def database_path(settings: Settings) -> Path:
     return settings.data_dir / "dist.db"
 
 
+def write_lock_path(settings: Settings) -> Path:
+    """The file that writers of the database of `settings` lock."""
+    return database_path(settings).parent / "run" / "write.lock"
+
+
 def open_database(settings: Settings) -> Database:
     """The database of `settings`."""
-    path = database_path(settings)
-    return Database(path, lock_path=path.parent / "run" / "write.lock")
+    return Database(database_path(settings), lock_path=write_lock_path(settings))
 
 
 def _on_connect(connection: Any, _record: object) -> None:

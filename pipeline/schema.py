@@ -64,8 +64,8 @@ def _upgrade(connection: Connection) -> None:
 
 def current_revision(database: Database) -> str | None:
     """The revision of the database, None when it has no tables yet."""
-    with database.engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+    with database.read() as session:
+        return MigrationContext.configure(session.connection()).get_current_revision()
 
 
 def head_revision() -> str | None:

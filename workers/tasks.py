@@ -17,6 +17,7 @@ import structlog
 
 from pipeline import jobs
 from pipeline.database import Database
+from pipeline.errors import Busy
 from pipeline.jobs import Claim
 from pipeline.settings import Settings
 from pipeline.validation import BytesGone, Fenced, Validation
@@ -146,10 +147,14 @@ class Lease:
             if since < beats_every and self._percent == self._written:
                 continue
             since, self._written = 0.0, self._percent
-            with self._database.write() as session:
-                alive = jobs.heartbeat(
-                    session, self._claim, lease_seconds=self._seconds, progress=self._percent
-                )
+            try:
+                with self._database.write() as session:
+                    alive = jobs.heartbeat(
+                        session, self._claim, lease_seconds=self._seconds, progress=self._percent
+                    )
+            except Busy as error:
+                _log.warning("heartbeat_missed", job_id=self._claim.job_id, error=error.detail)
+                continue
             if not alive:
                 self._lost = True
                 return

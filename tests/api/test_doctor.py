@@ -1,11 +1,14 @@
 """What the doctor says of the way from people to this server: what came back from the public address, and how a request arrived."""
 
+import fcntl
+import os
 from pathlib import Path
 
 import httpx
 import pytest
 
 from api.doctor import arrival, examine, judged
+from pipeline.database import write_lock_path
 from pipeline.settings import Settings
 from tests.support.platform import Platform
 
@@ -51,9 +54,23 @@ def test_how_a_request_arrived(public_url: str, client: str, headers: dict[str, 
     assert (check.level, said in check.detail) == (level, True), check
 
 
-def of(settings: Settings) -> tuple[str, str]:
-    check = next(one for one in examine(settings) if one.name == "from outside")
+def of(settings: Settings, name: str = "from outside") -> tuple[str, str]:
+    check = next(one for one in examine(settings) if one.name == name)
     return check.level, check.detail
+
+
+def test_a_process_that_is_frozen_while_it_writes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("api.doctor._WRITER_SECONDS", 0.2)
+    settings = Settings(data_dir=tmp_path)
+    assert of(settings, "writers") == ("ok", "nobody has written yet")
+    lock = write_lock_path(settings)
+    lock.touch()
+    assert of(settings, "writers") == ("ok", "the writers' lock is free")
+    with lock.open("rb") as frozen:
+        fcntl.flock(frozen, fcntl.LOCK_EX)
+        level, said = of(settings, "writers")
+    assert level == "wrong"
+    assert f"process {os.getpid()} has been holding" in said
 
 
 @pytest.mark.e2e

@@ -1,6 +1,8 @@
 """SQLite for several writing processes: what each setting is for, shown by what happens."""
 
 import ast
+import fcntl
+import os
 import subprocess
 import sys
 import threading
@@ -10,7 +12,19 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from pipeline.database import Database, journal_mode, sqlite, sqlite_version, wal_is_safe
+from pipeline.database import (
+    POOL_CONNECTIONS,
+    POOL_OVERFLOW,
+    Database,
+    Turn,
+    journal_mode,
+    lock_holder,
+    sqlite,
+    sqlite_version,
+    wal_is_safe,
+)
+from pipeline.errors import Busy
+from pipeline.schema import migrate
 from tests.support.domain import Domain, in_threads
 from tests.support.fixtures import missing
 
@@ -131,6 +145,56 @@ def test_writers_wait_for_each_other_in_front_of_the_database(domain: Domain):
     assert done.wait(30)
     holder.join(30)
     writer.join(30)
+
+
+def waiting_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "write-lock"]
+
+
+def test_a_writer_that_never_ends_is_waited_for_only_so_long(tmp_path: Path):
+    """Its process may be stopped in mid-transaction; the others say that they are busy, and go on once it does."""
+    lock = tmp_path / "write.lock"
+    database = Database(tmp_path / "dist.db", lock_path=lock, wait_seconds=0.2)
+    migrate(database)
+    assert lock_holder(lock) is None
+
+    def write(number: int) -> None:
+        with database.write() as session:
+            session.connection().exec_driver_sql(f"CREATE TABLE t{number} (n)")
+
+    with lock.open("rb") as frozen:
+        fcntl.flock(frozen, fcntl.LOCK_EX)
+        assert lock_holder(lock) == os.getpid()
+        for number in range(3):
+            with pytest.raises(Busy) as refused:
+                write(number)
+            assert refused.value.extra["retry_after"] > 0
+            assert "kill it" in refused.value.remedy
+        with database.read() as session:
+            assert session.connection().exec_driver_sql("SELECT count(*) FROM app").scalar() == 0
+        assert waiting_threads()
+    for thread in waiting_threads():
+        thread.join(30)
+    assert in_threads(4, write) == [None] * 4
+    assert lock_holder(lock) is None
+    database.close()
+
+
+def test_as_many_wait_for_a_frozen_writer_as_there_are_connections_and_no_more(tmp_path: Path):
+    lock = tmp_path / "write.lock"
+    lock.touch()
+    seats = POOL_CONNECTIONS + POOL_OVERFLOW
+    with lock.open("rb") as frozen:
+        fcntl.flock(frozen, fcntl.LOCK_EX)
+        for _ in range(seats + 5):
+            descriptor = os.open(lock, os.O_RDWR)
+            assert not Turn(descriptor).wait(0.01)
+        assert len(waiting_threads()) == seats
+    for thread in waiting_threads():
+        thread.join(30)
+    descriptor = os.open(lock, os.O_RDWR)
+    assert Turn(descriptor).wait(30)
+    os.close(descriptor)
 
 
 def test_a_transaction_that_fails_gives_the_lock_back(domain: Domain):
