@@ -11,6 +11,7 @@ from pipeline import people, tokens
 from pipeline.access import SYSTEM, Role
 from pipeline.database import Database, database_path, open_database
 from pipeline.errors import BadSettings, DomainError
+from pipeline.job_log import JobLog
 from pipeline.logs import configure
 from pipeline.operation import Operation
 from pipeline.schema import NewerDatabase, current_revision, migrate
@@ -91,7 +92,7 @@ def serve() -> None:
 
     settings = _settings()
     _ready(settings).close()
-    configure(settings.log_format, process="api")
+    configure(settings.log_format, process="api", keep=JobLog(Layout(settings.data_dir)).processor)
     run_server(settings)
 
 
@@ -102,7 +103,7 @@ def worker(concurrency: Annotated[int, typer.Option(help="Jobs at a time.", min=
 
     settings = _settings()
     _ready(settings).close()
-    configure(settings.log_format, process="worker")
+    configure(settings.log_format, process="worker", keep=JobLog(Layout(settings.data_dir)).processor)
     run_worker(settings, concurrency=concurrency)
 
 

@@ -1,4 +1,4 @@
-"""The queue and its workers over HTTP."""
+"""The queue, its workers, and what was logged about a job, over HTTP."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from api.services import AnyRequest, Services
 from pipeline import queue_view
 from pipeline.access import Right
 from pipeline.documents import running_jobs
+from pipeline.job_log import JobLog
 
 
 @get(
@@ -54,4 +55,17 @@ def list_workers(
         )
 
 
-ROUTES = [show_queue, list_workers]
+@get(
+    "/api/v1/jobs/{job_id:str}/log",
+    sync_to_thread=True,
+    tags=["queue"],
+    summary="What the workers logged about a job, oldest first; kept for 30 days",
+)
+def show_job_log(request: AnyRequest, services: Services, job_id: str) -> dict[str, Any]:
+    with services.reading(request) as operation:
+        found = queue_view.find(operation, job_id)
+        lines = JobLog(services.layout).lines(found.job.id)
+        return {"job_id": found.job.id, "lines": [line.as_dict() for line in lines]}
+
+
+ROUTES = [show_queue, list_workers, show_job_log]

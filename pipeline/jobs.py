@@ -254,15 +254,17 @@ def overrule(session: Session, job: Job, findings: Sequence[Finding]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep found: jobs to ring for, and releases in which a job ended as errored."""
+    """What a sweep found: jobs to ring for, jobs that ended as errored, and those that it took from a lost worker to run them again."""
 
     ring: list[str]
     errored: list[Job]
+    freed: list[Job]
 
 
 def sweep(session: Session, *, now: datetime, settings: Settings, dead_workers: Sequence[str]) -> Swept:
     """Free what dead or silent workers held, and list what must be rung for. Safe in any number of processes."""
     errored: list[Job] = []
+    freed: list[Job] = []
     for job in session.exec(select(Job).where(lost(Job, dead_workers))).all():
         job.crashes += 1
         last = f"last worker {job.worker_id}"
@@ -275,6 +277,7 @@ def sweep(session: Session, *, now: datetime, settings: Settings, dead_workers: 
             pause = settings.retry_base_seconds * 2 ** (job.crashes - 1) if job.crashes > 1 else 0.0
             job.status, job.run_after, job.rung_at = JobStatus.QUEUED, now + timedelta(seconds=pause), None
             job.error = f"the worker died or fell silent while running this job ({last})"
+            freed.append(job)
     session.flush()
     waiting = session.exec(
         select(Job)
@@ -292,7 +295,7 @@ def sweep(session: Session, *, now: datetime, settings: Settings, dead_workers: 
     ).all()
     for job in waiting:
         job.rung_at = now
-    return Swept([job.id for job in waiting], errored)
+    return Swept([job.id for job in waiting], errored, freed)
 
 
 def work_is_left(session: Session, now: datetime, settings: Settings, dead_workers: Sequence[str]) -> bool:

@@ -5,6 +5,7 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -14,8 +15,8 @@ from pipeline.access import TOKEN_IN_TEXT
 _REDACTED = "dist_[redacted]"
 
 
-def configure(log_format: str, *, process: str) -> None:
-    """Set up this process. `process` names it in each line (`api`, `worker`)."""
+def configure(log_format: str, *, process: str, keep: Callable[[Any, str, Any], Any] | None = None) -> None:
+    """Set up this process. `process` names it in each line (`api`, `worker`); `keep` is a processor that sees each line, redacted."""
     shown: Any = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if log_format == "json"
@@ -31,6 +32,7 @@ def configure(log_format: str, *, process: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             redact,
+            *([keep] if keep else []),
             *shown,
             _redact_line,
         ],
@@ -52,6 +54,10 @@ def redact(_logger: object, _method: str, event: Any) -> Any:
     }
 
 
+def redacted(line: str) -> str:
+    """A finished line without tokens: a traceback may hold one too."""
+    return TOKEN_IN_TEXT.sub(_REDACTED, line)
+
+
 def _redact_line(_logger: object, _method: str, line: Any) -> Any:
-    """And out of the finished line: a traceback may hold one too."""
-    return TOKEN_IN_TEXT.sub(_REDACTED, line) if isinstance(line, str) else line
+    return redacted(line) if isinstance(line, str) else line

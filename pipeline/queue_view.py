@@ -7,7 +7,8 @@ from sqlalchemy import func
 from sqlmodel import col, select
 
 from pipeline import jobs as job_rows
-from pipeline.errors import Invalid
+from pipeline.access import Right
+from pipeline.errors import Invalid, NotFound
 from pipeline.models import App, Artifact, Job, Release, Worker
 from pipeline.operation import Operation
 from pipeline.states import JobStatus, ReleaseStatus
@@ -22,6 +23,18 @@ class QueuedJob:
     app: str
     version: str
     filename: str | None
+
+
+def find(operation: Operation, job_id: str) -> QueuedJob:
+    """One job. Raises `NotFound` for one that is not there or of an app that the token may not see."""
+    operation.require(Right.QUEUE_READ)
+    row = operation.session.exec(_query(operation).where(Job.id == job_id)).first()
+    if row is None:
+        raise NotFound(
+            f"There is no job {job_id[:80]!r} that this token may see.",
+            remedy="`dist queue` and `dist release show` list jobs with their ids.",
+        )
+    return QueuedJob(*row)
 
 
 _NOT_ENDED: Final = (JobStatus.RUNNING, JobStatus.QUEUED)

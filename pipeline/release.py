@@ -11,6 +11,7 @@ channel's pointer (`channel.py`).
 import hashlib
 from typing import Any
 
+import structlog
 from sqlmodel import col, select
 
 from pipeline import channel, distribution, jobs, judging
@@ -23,6 +24,8 @@ from pipeline.states import ArtifactStatus, JobStatus, ReleaseStatus, Step, move
 from pipeline.values import parse_channel, rfc3339
 
 REASON_MAX_CHARS = 2000
+
+_log = structlog.get_logger(__name__)
 
 _BEFORE_A_RERUN = {
     ReleaseStatus.DRAFT: "Submit it: `dist release submit`.",
@@ -248,6 +251,7 @@ def rerun(
         if artifact.status is ArtifactStatus.REJECTED:
             move(operation.session, artifact, ArtifactStatus.VALIDATING)
         jobs.run_again(operation.session, job, now=operation.now)
+        _log.info("job_run_again", job_id=job.id, by=operation.actor.name)
         operation.ring.append(job.id)
     operation.record("release.rerun", release.id, app=app.slug, jobs=[job.id for job in again])
     return release

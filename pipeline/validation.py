@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
 from sqlmodel import Session, select
 
 from pipeline import jobs, judging, notices, policy, release
@@ -63,6 +64,7 @@ DIED_TWICE: Final = Rule(
 )
 RULES: Final = (HASH_MISMATCH, STORE_CHANGED, DIED_TWICE)
 
+_log = structlog.get_logger(__name__)
 _NEXT: Final = {Step.HASH: Step.INSPECT, Step.INSPECT: Step.POLICY}
 Effect = Callable[[Operation, Artifact], None]
 Progress = Callable[[int], None]  # percent
@@ -155,6 +157,10 @@ class Validation:
                 self._ended_badly(operation, claim)
                 release.advance(operation, claim.release_id)
             notices.announce(operation, self._documents)
+        if status is JobStatus.ERRORED:
+            _log.error("job_errored", error=error)
+        else:
+            _log.warning("job_will_be_tried_again")
         return operation.ring
 
     def _finish(self, claim: Claim, outcome: Outcome) -> list[str]:
@@ -179,6 +185,8 @@ class Validation:
             release.advance(operation, claim.release_id)
             notices.announce(operation, self._documents)
             self._failpoints.hit(f"{claim.step.value}.commit")
+        rules = sorted({f"{finding['severity']} {finding['rule']}" for finding in outcome.findings})
+        _log.info("job_ended", status=outcome.status.value, findings=rules)
         return operation.ring
 
     def _ended_badly(self, operation: Operation, claim: Claim) -> None:
@@ -191,6 +199,7 @@ class Validation:
 
     def _hash(self, artifact: Artifact, progress: Progress) -> Outcome:
         actual, size = self._digest(self._bytes_of(artifact), artifact.size or 0, progress, "hash.middle")
+        _log.info("bytes_hashed", sha256=actual, size=size)
         if (actual, size) == (artifact.sha256, artifact.size):
             return Outcome(JobStatus.SUCCEEDED)
         return _failed(
@@ -296,6 +305,7 @@ class Validation:
                 )
             else:
                 blob.condemned_at = None
+            _log.info("bytes_placed", sha256=digest, there_already=not new)
             move(
                 operation.session,
                 row,

@@ -1,4 +1,4 @@
-"""The queue: every job with its state, step, worker, attempt and age; the workers; and running again what failed."""
+"""The queue: every job with its state, step, worker, attempt and age; what was logged about one; the workers; running again what failed."""
 
 from typing import Any, Final
 
@@ -7,6 +7,7 @@ from litestar import Response, get, post
 from pipeline import queue_view, release
 from pipeline.access import Right
 from pipeline.errors import Conflict
+from pipeline.job_log import KEPT_DAYS, JobLog
 from pipeline.states import JobStatus
 from ui.frame import AnyRequest, PageFrame
 
@@ -53,6 +54,22 @@ def routes(frame: PageFrame) -> list[Any]:
                 said=said,
             )
 
+    @get("/jobs/{job_id:str}", sync_to_thread=True)
+    def job_page(request: AnyRequest, job_id: str) -> Response[bytes]:
+        with frame.looking(request) as operation:
+            found = queue_view.find(operation, job_id)
+            return frame.shown(
+                request,
+                "job.html",
+                operation,
+                found=found,
+                job=found.job,
+                lines=JobLog(frame.services.layout).lines(job_id),
+                kept_days=KEPT_DAYS,
+                may_rerun=operation.actor.may(Right.RELEASE_RERUN)
+                and found.job.status in {JobStatus.FAILED, JobStatus.ERRORED},
+            )
+
     @post("/queue/rerun", status_code=303)
     async def rerun_errored(request: AnyRequest) -> Response[bytes]:
         with frame.changing(request, await request.form()) as operation:
@@ -70,4 +87,4 @@ def routes(frame: PageFrame) -> list[Any]:
         )
         return frame.done("/queue", said=said)
 
-    return frame.finished([queue_page, rerun_errored])
+    return frame.finished([queue_page, job_page, rerun_errored])

@@ -105,7 +105,18 @@ class _Inspector:
         self._limits = limits
 
     def inspect(self, path: Path, *, declared: Declared) -> Inspection:
-        return self._sandbox.inspect(path, declared=declared, limits=self._limits)
+        inspection = self._sandbox.inspect(path, declared=declared, limits=self._limits)
+        _log.info(
+            "file_inspected",
+            format=inspection.report["format"],
+            verdict=inspection.report["verdict"],
+            seconds=round(inspection.duration_seconds, 3),
+            cpu_seconds=round(inspection.cpu_seconds, 3),
+            memory_bytes=inspection.max_rss_bytes,
+            **({"inspector_died": True} if inspection.crashed else {}),
+            **({"inspector_said": inspection.log} if inspection.log else {}),
+        )
+        return inspection
 
 
 def _register(database: Any, worker_id: str, concurrency: int) -> None:

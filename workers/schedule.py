@@ -18,6 +18,7 @@ from pipeline.access import SYSTEM
 from pipeline.database import Database
 from pipeline.documents import Documents
 from pipeline.garbage import Collector
+from pipeline.job_log import JobLog
 from pipeline.operation import Happening, Operation
 from pipeline.quarantine import Quarantine
 from pipeline.settings import Settings
@@ -49,6 +50,7 @@ class Schedule:
     ) -> None:
         self._database = database
         self._layout = layout
+        self._job_log = JobLog(layout)
         self._quarantine = quarantine
         self._collector = collector
         self._settings = settings
@@ -99,8 +101,10 @@ class Schedule:
         for worker_id in dead:
             self._layout.worker_lock(worker_id).unlink(missing_ok=True)
             _log.warning("worker_died", dead_worker=worker_id)
+        for job in swept.freed:
+            _log.warning("job_freed", job_id=job.id, attempt=job.attempts, error=job.error)
         for job in swept.errored:
-            _log.error("job_errored", job_id=job.id, error=job.error)
+            _log.error("job_errored", job_id=job.id, attempt=job.attempts, error=job.error)
         for job_id in [*swept.ring, *operation.ring]:
             self._ring(job_id)
 
@@ -134,7 +138,8 @@ class Schedule:
                     _log.info("release_removed", app=slug, release_id=verdict.release.id)
 
     def collect(self) -> None:
-        """Collect garbage."""
+        """Collect garbage, and the log lines of jobs that nobody will ask for any more."""
+        self._job_log.drop_old()
         done = self._collector.collect()
         if done.condemned or done.trashed or done.orphans or done.removed:
             _log.info(

@@ -56,6 +56,7 @@ class Tasks:
         for claim in list(self._active.values()):
             with self._database.write() as session:
                 jobs.give_back(session, claim, now=self._clock())
+            _log.info("job_given_back", job_id=claim.job_id, attempt=claim.attempt, worker_id=self._worker_id)
 
     def run(self, job_id: str) -> None:
         """Do the job if there is anything to do, and what follows from it."""
@@ -81,32 +82,34 @@ class Tasks:
             )
         if claim is None:
             return []
-        log = _log.bind(
+        with structlog.contextvars.bound_contextvars(
             job_id=claim.job_id,
             step=claim.step.value,
             release_id=claim.release_id,
             artifact_id=claim.artifact_id,
             attempt=claim.attempt,
             correlation_id=claim.correlation_id,
-        )
-        log.info("job_started")
+            worker_id=self._worker_id,
+        ):
+            return self._run_claimed(claim)
+
+    def _run_claimed(self, claim: Claim) -> list[str]:
+        _log.info("job_started")
         self._active[claim.job_id] = claim
         try:
             with Lease(self._database, claim, self._settings) as lease:
-                ring = self._validation.run(claim, lease.progress)
+                return self._validation.run(claim, lease.progress)
         except Fenced:
-            log.warning("job_fenced")
+            _log.warning("job_fenced")
             return []
         except BytesGone as error:
-            log.error("job_errored", error=str(error))  # noqa: TRY400 - the message says it all
+            _log.error("job_errored", error=str(error))
             return self._after(claim, self._validation.give_up, str(error))
-        except Exception as error:
-            log.exception("job_will_be_tried_again")
+        except Exception as error:  # noqa: BLE001 - the task boundary
+            _log.exception("job_broke")
             return self._after(claim, self._validation.try_again, f"{type(error).__name__}: {error}"[:1000])
         finally:
             self._active.pop(claim.job_id, None)
-        log.info("job_ended")
-        return ring
 
     def _after(self, claim: Claim, end: Callable[[Claim, str], list[str]], error: str) -> list[str]:
         try:

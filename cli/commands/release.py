@@ -8,7 +8,7 @@ import typer
 
 from ..document import failure_of, finding_lines, identity, release_document, release_lines
 from ..errors import CliError, usage
-from ..output import table
+from ..output import clean, table
 from ..paths import segment
 from ..session import Session, command, group
 from ..words import required
@@ -207,6 +207,46 @@ def rerun(
         _end(session, _waited(session, wanted, timeout), created=False)
     else:
         _result(session, document)
+
+
+@command(app, "log")
+def log(
+    session: Session,
+    words: Id = None,
+    release: Named = None,
+    job: Annotated[str | None, typer.Option("--job", metavar="ID", help="Only this job.")] = None,
+) -> None:
+    """Show what the workers logged about the jobs of a release, oldest first. Kept for 30 days."""
+    (wanted,) = required(words or [], release=release)
+    document = session.client.get(f"/releases/{segment(wanted)}")
+    names = {
+        row.get("id"): row.get("filename") or row.get("platform") for row in document.get("artifacts") or []
+    }
+    found = [row for row in document.get("validations") or [] if job in {None, row.get("job_id")}]
+    if not found:
+        raise usage(
+            f"Release {wanted} has no job {job}." if job else f"Release {wanted} has no jobs yet.",
+            remedy=f"`dist release show {wanted}` lists its jobs.",
+        )
+    jobs, text = [], []
+    for row in found:
+        lines = session.client.get(f"/jobs/{segment(str(row.get('job_id')))}/log").get("lines") or []
+        jobs.append({**row, "lines": lines})
+        name = names.get(row.get("artifact_id")) or row.get("artifact_id")
+        text += ["", clean(f"{row.get('step')}  {name}  {row.get('status')}  {row.get('job_id')}")]
+        text += [shown for line in lines for shown in _log_line(line)] or [
+            "  nothing was logged, or it is too old"
+        ]
+    session.output.result({"release_id": wanted, "jobs": jobs}, text[1:])
+
+
+def _log_line(line: Mapping[str, Any]) -> list[str]:
+    fields = "  ".join(f"{key}={value}" for key, value in (line.get("fields") or {}).items())
+    attempt = f"attempt {line.get('attempt')}" if line.get("attempt") is not None else ""
+    words = [line.get("at"), line.get("level"), attempt, line.get("event"), fields]
+    shown = clean("  ".join(str(word) for word in words if word))
+    trace = [f"    {clean(part)}" for part in str(line.get("trace") or "").splitlines()]
+    return [f"  {shown}", *trace]
 
 
 @command(app, "discard")

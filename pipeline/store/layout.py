@@ -8,7 +8,8 @@ data/
   trash/<time>/<hex>           blobs that nothing refers to, until they are removed for good
   keys/                        signing keys of this server, mode 0600
   run/                         locks: one for writers of dist.db, one for each living worker
-  config.toml   logs/   backups/
+  logs/jobs/<2>/<job-id>.jsonl what was logged about one job
+  config.toml   backups/
 """
 
 import os
@@ -91,6 +92,16 @@ class Layout:
         """Held by a living worker; free as soon as it is dead, however it died."""
         return self.run / f"{worker_id}.lock"
 
+    @property
+    def job_logs(self) -> Path:
+        return self.root / "logs" / "jobs"
+
+    def job_log(self, job_id: str) -> Path:
+        """The log lines of one job, in a folder by the end of its id, which is random."""
+        if not _ID.fullmatch(job_id):
+            raise RuntimeError(f"not a job id: {job_id!r}")
+        return self.job_logs / job_id[-2:] / f"{job_id}.jsonl"
+
     def create(self) -> None:
         """Make the folders; harmless when they are there."""
         for folder in (
@@ -100,7 +111,7 @@ class Layout:
             self.trash,
             self.run,
             self.keys,
-            self.root / "logs",
+            self.job_logs,
             self.root / "backups",
         ):
             folder.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)

@@ -106,6 +106,7 @@ class World:
             "draft_id": draft["id"],
             "rejected_id": rejected["id"],
             "artifact_id": published["artifacts"][0]["id"],
+            "job_id": published["validations"][0]["job_id"],
             "filename": "a.bin",
             "sha256": hashlib.sha256(CONTENT).hexdigest(),
             "upload_id": self._made(ci.post("/api/v1/uploads", json={"size": 10}))["id"],

@@ -216,8 +216,10 @@ NARROWED = ("/", "/queue", "/apps/notes")  # what looks otherwise on a phone: th
 def test_no_page_has_a_problem_that_axe_finds_or_is_wider_than_its_screen(
     desk: Desk, browser: Browser, device: Device
 ) -> None:
-    release = desk.publish(50)["release"]["id"]
-    more = (f"/apps/notes/releases/{release}", f"/apps/notes/releases/{release}/revoke",
+    document = desk.publish(50)
+    release, job = document["release"]["id"], document["validations"][0]["job_id"]
+    more = (f"/jobs/{job}",
+            f"/apps/notes/releases/{release}", f"/apps/notes/releases/{release}/revoke",
             f"/apps/notes/releases/{release}/promote?channel_name=stable")  # fmt: skip
     with desk.signed_in(browser, device=device) as page:
         found = {}

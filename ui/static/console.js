@@ -53,17 +53,63 @@ document.addEventListener("keydown", (event) => {
   action();
 });
 
+// -- the log of a job, opened where its row is; without a script the link leads to the job's own page --------------------------------
+
+const logs = new Map(); // address of a job's page → what is shown of it
+
+async function fill(log, href) {
+  const answer = await fetch(href, { headers: { Accept: "text/html" }, credentials: "same-origin" });
+  const then = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const found = then.getElementById(answer.ok ? "log" : "main");
+  const open = [...log.querySelectorAll("details[open][id]")].map((part) => part.id);
+  log.replaceChildren(...(found?.childNodes ?? []));
+  for (const id of open) log.querySelector(`#${CSS.escape(id)}`)?.setAttribute("open", "");
+}
+
+function attach(link, log) {
+  link.setAttribute("aria-expanded", "true");
+  const row = link.closest("tr");
+  if (!row) { link.closest("li").append(log); return; }
+  const under = document.createElement("tr");
+  const cell = under.insertCell();
+  cell.colSpan = row.cells.length;
+  cell.append(log);
+  row.after(under);
+}
+
+document.addEventListener("click", async (event) => {
+  const link = event.target.closest("a[data-log]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  const href = link.getAttribute("href");
+  const shown = logs.get(href);
+  if (shown) {
+    logs.delete(href);
+    link.setAttribute("aria-expanded", "false");
+    (shown.closest("tr") ?? shown).remove();
+    return;
+  }
+  const log = document.createElement("div");
+  logs.set(href, log);
+  attach(link, log);
+  try { await fill(log, href); } catch { location.href = href; }
+});
+
 // -- parts that follow: the server says that something changed, the page is asked for again, and what differs is put in place -----
 
 const PAUSE_MS = 400; // between two looks at most this often, however many events there are
 
 function place(now, then) {
-  if (now.innerHTML === then.innerHTML) return;
+  if (now.innerHTML === then.innerHTML) return; // an open log makes it differ, and is taken along below
   const focused = now.contains(document.activeElement) ? document.activeElement : null;
   if (focused?.matches("input, textarea, select")) return; // somebody types there
   const open = [...now.querySelectorAll("details[open][id]")].map((part) => part.id);
   const selected = now.querySelector('tr[aria-selected="true"]')?.id;
   now.replaceChildren(...then.childNodes);
+  for (const [href, log] of logs) {
+    const link = now.querySelector(`a[data-log][href="${CSS.escape(href)}"]`);
+    if (link) attach(link, log);
+  }
   for (const id of open) document.getElementById(id)?.setAttribute("open", "");
   if (selected) document.getElementById(selected)?.setAttribute("aria-selected", "true");
   if (focused?.href) now.querySelector(`a[href="${CSS.escape(focused.getAttribute("href"))}"]`)?.focus({ preventScroll: true });
@@ -77,6 +123,7 @@ async function follow() {
     const fresh = then.getElementById(now.id);
     if (fresh) place(now, fresh);
   }
+  for (const [href, log] of logs) if (log.isConnected) await fill(log, href);
 }
 
 if (document.querySelector("[data-live]")) {
