@@ -186,7 +186,7 @@ TABLE = [
     Row("GET", "/api/v1/audit/proof", ALL, query="?seq=1", foreign=None),
     Row("GET", "/api/v1/queue", MANAGERS, foreign=None),
     Row("GET", "/api/v1/workers", MANAGERS, foreign=None),
-    Row("GET", "/api/v1/jobs/{job_id}/log", MANAGERS),
+    Row("GET", "/api/v1/jobs/{job_id}/log", MANAGERS, foreign={CI: 403, TESTER: 403}),
     # machines
     Row("GET", "/healthz", ANYBODY, foreign=None),
     Row("GET", "/readyz", ANYBODY, foreign=None),
