@@ -83,7 +83,7 @@ def api_docs(request: Request[Any, Any, Any]) -> Response[bytes]:
     )
     page = (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        "<title>API · distd</title><link rel='stylesheet' href='/static/console.css'></head><body><main class='page'>"
+        "<title>API · distd</title><link rel='icon' href='/static/icon.svg' type='image/svg+xml'><link rel='stylesheet' href='/static/console.css'></head><body><main class='page'>"
         "<h1>HTTP API</h1><p>The same as a document: <a href='/api/openapi.json'>/api/openapi.json</a>. "
         "Every request but the health checks carries <code>Authorization: Bearer dist_…</code>; errors are "
         "<code>application/problem+json</code> with a remedy.</p>"

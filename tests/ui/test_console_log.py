@@ -1,7 +1,6 @@
 """The log lines of a job where the job stands: of one that went well, one whose worker was killed, and one that broke and was tried again."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
