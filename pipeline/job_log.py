@@ -148,7 +148,11 @@ def _line(event: dict[str, Any]) -> Line:
         event=_shown(event.get("event")),
         attempt=attempt if isinstance(attempt, int) else None,
         worker_id=_shown(worker) if worker is not None else None,
-        fields={_shown(key): _shown(value) for key, value in event.items() if key not in _ASIDE | _COLUMNS},
+        fields={
+            _shown(key): _shown(value)
+            for key, value in event.items()
+            if key not in _ASIDE | _COLUMNS and value not in (None, "", [])
+        },
         trace=_shown(event.get("exception") or ""),
     )
 

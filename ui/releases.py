@@ -45,6 +45,7 @@ def routes(frame: PageFrame) -> list[Any]:
                 (one for one in channels if one.name == (against or row.channel) and one.release_id), None
             )
             other = operation.session.get(Release, base.release_id) if base else None
+            on = [one.name for one in channels if one.release_id == row.id]
             published = row.status is ReleaseStatus.PUBLISHED
             counted = row.published_at is not None and operation.actor.may(Right.AUDIT_READ, app=slug)
             return frame.shown(
@@ -58,7 +59,7 @@ def routes(frame: PageFrame) -> list[Any]:
                 jobs={one.id: [job for job in jobs if job.artifact_id == one.id] for one in artifacts},
                 icons=release.with_icons(operation, row),
                 channels=channels,
-                on=[one.name for one in channels if one.release_id == row.id],
+                on=on,
                 base=base,
                 other=other,
                 differences=comparison.compare(
@@ -67,11 +68,9 @@ def routes(frame: PageFrame) -> list[Any]:
                 if other is not None and other.id != row.id
                 else [],
                 promotable=sorted(
-                    {one.name for one in channels if one.release_id != row.id}
-                    | ({row.channel} if row.channel else set())
-                )
-                if published and operation.actor.may(Right.CHANNEL_PROMOTE, app=slug)
-                else [],
+                    {*[one.name for one in channels], *([row.channel] if row.channel else [])} - set(on)
+                ),
+                may_promote=published and operation.actor.may(Right.CHANNEL_PROMOTE, app=slug),
                 may_revoke=published and operation.actor.may(Right.RELEASE_REVOKE, app=slug),
                 may_rerun=row.status is ReleaseStatus.REJECTED
                 and operation.actor.may(Right.RELEASE_RERUN, app=slug),

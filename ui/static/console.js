@@ -73,6 +73,8 @@ function attach(link, log) {
   const under = document.createElement("tr");
   const cell = under.insertCell();
   cell.colSpan = row.cells.length;
+  cell.className = "text";
+  log.className = "under";
   cell.append(log);
   row.after(under);
 }
