@@ -16,7 +16,9 @@ from pipeline.operation import Operation
 def metrics(services: Services) -> Response[bytes]:
     with services.database.read() as session:
         operation = Operation(session, SYSTEM, services.clock())
-        reading = figures.read(operation, services.layout, services.database, version=VERSION)
+        reading = figures.read(
+            operation, services.layout, services.database, services.content_sent, version=VERSION
+        )
     text = "\n".join(_lines(reading)) + "\n"
     return Response(text.encode(), media_type="text/plain; version=0.0.4")
 
@@ -24,7 +26,7 @@ def metrics(services: Services) -> Response[bytes]:
 def _lines(reading: Reading) -> Iterator[str]:
     for figure in FIGURES:
         yield f"# HELP {figure.name} {figure.about}"
-        yield f"# TYPE {figure.name} gauge"
+        yield f"# TYPE {figure.name} {figure.kind}"
         for (name, labels), value in reading.values.items():
             if name == figure.name:
                 yield f"{name}{_braced(labels)} {value:.15g}"

@@ -30,6 +30,7 @@ from pipeline.database import Database
 from pipeline.documents import Documents
 from pipeline.downloads import DownloadLog
 from pipeline.errors import TicketRefused, Unauthorized
+from pipeline.figures import Sent
 from pipeline.garbage import Collected, open_collector
 from pipeline.models import Artifact, Person, Token
 from pipeline.operation import Operation
@@ -99,6 +100,7 @@ class Services:
     tickets: Tickets
     webhook_key: WebhookKey
     downloads: DownloadLog = field(default_factory=DownloadLog)
+    content_sent: Sent = field(default_factory=Sent)
     signatures: FileSignatures = field(init=False)
     oidc: OpenIdProvider | None = None
     touched: dict[str, float] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from sqlmodel import col, select
 
 from pipeline import audit
 from pipeline.database import Database
-from pipeline.models import Artifact, Blob, Release
+from pipeline.models import Artifact, Blob, Package, PackageBlob, Release
 from pipeline.states import ArtifactStatus
 from pipeline.store.layout import Layout, sync_directory
 from pipeline.store.local import LocalBlobStore
@@ -63,12 +63,24 @@ def check(database: Database, layout: Layout, store: LocalBlobStore, *, repair: 
     on_disk = set(store.digests())
     with database.read() as session:
         rows = {parse_digest(blob.sha256): blob for blob in session.exec(select(Blob)).all()}
-        wanted = session.exec(
+        wanted: list[tuple[str | None, str]] = []
+        wanted += session.exec(
             select(Artifact.sha256, Artifact.id)
             .join(Release, col(Release.id) == col(Artifact.release_id))
             .where(
                 Artifact.status == ArtifactStatus.STORED,
                 col(Artifact.sha256).is_not(None),
+                col(Release.removed_at).is_(None),
+            )
+        ).all()
+        wanted += session.exec(
+            select(PackageBlob.sha256, Artifact.id)
+            .join(Package, col(Package.id) == col(PackageBlob.package_id))
+            .join(Artifact, col(Artifact.id) == col(Package.artifact_id))
+            .join(Release, col(Release.id) == col(Artifact.release_id))
+            .where(
+                Artifact.status == ArtifactStatus.STORED,
+                col(Package.proven),
                 col(Release.removed_at).is_(None),
             )
         ).all()

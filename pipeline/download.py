@@ -91,7 +91,7 @@ def enter(operation: Operation, slug: str, channel_name: str | None = None) -> t
     """Let the visitor in to an app, or to one channel of it. What the way in leads to is for the caller to show and no more."""
     app = operation.session.exec(select(App).where(App.slug == slug)).first()
     if app is None:
-        raise _nothing_there(operation)
+        raise nothing_there(operation)
     channels = None if channel_name is None else frozenset({channel_name})
     return app, admit(Wanted(app.slug, app.access, channels), operation.visitor, operation.now)
 
@@ -104,12 +104,12 @@ def find(
     release = operation.session.get(Release, artifact.release_id) if artifact else None
     app = operation.session.get(App, release.app_id) if release else None
     if artifact is None or release is None or app is None:
-        raise _nothing_there(operation)
+        raise nothing_there(operation)
     gone = withheld(release)
     wanted = Wanted(
         app.slug,
         app.access,
-        _channels_of(operation, release, ever=gone is not None),
+        channels_of(operation, release, ever=gone is not None),
         status=release.status,
         withheld=gone,
         artifact_id=artifact.id,
@@ -118,7 +118,7 @@ def find(
     return app, release, artifact, admit(wanted, operation.visitor, operation.now)
 
 
-def _channels_of(operation: Operation, release: Release, *, ever: bool) -> frozenset[str]:
+def channels_of(operation: Operation, release: Release, *, ever: bool) -> frozenset[str]:
     """The channels that offer a release now; or ever did, for those who could once fetch it and are told why it is gone."""
     query = select(Channel.name).where(Channel.release_id == release.id)
     if ever:
@@ -127,7 +127,7 @@ def _channels_of(operation: Operation, release: Release, *, ever: bool) -> froze
     return frozenset(operation.session.exec(query).all())
 
 
-def _nothing_there(operation: Operation) -> DomainError:
+def nothing_there(operation: Operation) -> DomainError:
     """The same answer as for what is there and not for this visitor: names and ids cannot be tried out."""
     if operation.actor.role is None and operation.ticket is None:
         return Unauthorized(SIGN_IN, remedy=SIGN_IN_REMEDY)

@@ -5,6 +5,7 @@ apps, releases or hosts, so that their number does not grow with use. Left to ot
 """
 
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -25,11 +26,12 @@ Labels = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What one name means. All are gauges: they say how it is now."""
+    """What one name means. Gauges say how it is now; a counter rises from 0 at the start of the process that answers."""
 
     name: str
     about: str
     labels: tuple[str, ...] = ()
+    kind: str = "gauge"
 
 
 FIGURES: Final = (
@@ -45,6 +47,10 @@ FIGURES: Final = (
     Figure("distd_uploads_open_bytes", "Bytes that these have announced."),
     Figure("distd_blobs", "Files in the digest store."),
     Figure("distd_blob_bytes", "Bytes in the digest store."),
+    Figure(
+        "distd_content_sent_total", "Files of packages that were sent whole, or the rest of.", kind="counter"
+    ),
+    Figure("distd_content_sent_bytes_total", "Bytes of these.", kind="counter"),
     Figure("distd_disk_free_bytes", "Free bytes on the data volume."),
     Figure("distd_disk_bytes", "Size of the data volume."),
     Figure("distd_database_bytes", "Size of the database file."),
@@ -57,6 +63,26 @@ FIGURES: Final = (
         ("kind", "state"),
     ),
 )
+
+
+class Sent:
+    """How many files went out, and their bytes, since the process started. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._files = self._bytes = 0
+
+    def add(self, size: int) -> None:
+        """One more."""
+        with self._lock:
+            self._files += 1
+            self._bytes += size
+
+    @property
+    def both(self) -> tuple[int, int]:
+        """Files and bytes."""
+        with self._lock:
+            return self._files, self._bytes
 
 
 @dataclass(slots=True)
@@ -73,12 +99,17 @@ class Reading:
             self.put(name, value, **{label: key})
 
 
-def read(operation: Operation, layout: Layout, database: Database, *, version: str) -> Reading:
+def read(
+    operation: Operation, layout: Layout, database: Database, content_sent: Sent, *, version: str
+) -> Reading:
     """All figures, as they are now. The operation is the server's own: figures have no secrets and no scope."""
     reading = Reading()
     reading.put("distd_info", 1, version=version)
     _work(operation, layout, reading)
     _content(operation, reading)
+    files, sent = content_sent.both
+    reading.put("distd_content_sent_total", files)
+    reading.put("distd_content_sent_bytes_total", sent)
     _disk(layout, database, reading)
     _notices(operation, reading)
     return reading

@@ -9,7 +9,7 @@
 3. When that has stood for the grace, it is moved to the trash: under the write lock, where it is looked at once more, file first, row
    after. A publisher links its bytes and lifts the condemnation under the same lock, so that neither can overtake the other.
 4. A file that no row knows, left by a crash between link and commit, goes the same way. Under the write lock nobody is in between.
-5. What has been in the trash for its time is removed.
+5. What has been in the trash for its time is removed, and packages that needed it no longer say so.
 
 The invariant: a row that is not condemned has its file. A row that is condemned may have lost it to the trash, by a crash between
 the move and the commit; the next run finishes that. Any number of collectors may run at once, and a run that was killed anywhere is
@@ -24,13 +24,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, exists, or_
+from sqlalchemy import ColumnElement, delete, exists, or_
 from sqlmodel import Session, col, select
 
 from pipeline.access import SYSTEM
 from pipeline.database import Database
 from pipeline.failpoints import FailPoints
-from pipeline.models import Artifact, Blob, Job, Release, Upload
+from pipeline.models import Artifact, Blob, Job, Package, PackageBlob, Release, Upload
 from pipeline.operation import Operation
 from pipeline.quarantine import Quarantine
 from pipeline.settings import Settings
@@ -213,8 +213,21 @@ class Collector:
         with self._database.write() as session:
             done.removed = [Piece(digest, over.get(digest, 0)) for digest in self._store.empty(before)]
             for start in range(0, len(done.removed), BATCH):
-                self._record(session, now, "blob.removed", done.removed[start : start + BATCH])
+                batch = done.removed[start : start + BATCH]
+                self._record(session, now, "blob.removed", batch)
+                self._forget(session, [piece.sha256 for piece in batch])
         self._failpoints.hit("gc.removed")
+
+    def _forget(self, session: Session, digests: list[Digest]) -> None:
+        """Packages need no more what cannot be brought back: neither from the store nor, in another copy, from the trash."""
+        left = {digest for digest, _, _ in self._store.trash()}
+        gone = [digest for digest in digests if digest not in left]
+        session.execute(
+            delete(PackageBlob).where(
+                col(PackageBlob.sha256).in_(gone),
+                ~exists().where(col(Blob.sha256) == col(PackageBlob.sha256)),
+            )
+        )
 
     # -- parts ---------------------------------------------------------------------------------------
 
@@ -273,8 +286,8 @@ def removal_is_final(now: datetime, settings: Settings) -> datetime:
     return now - timedelta(seconds=settings.retention_grace_seconds)
 
 
-def _by_artifacts(now: datetime, settings: Settings) -> ColumnElement[bool]:
-    """An artifact, unless retention removed its release and the grace is over, or it was rejected too long ago for a re-run."""
+def _is_kept(now: datetime, settings: Settings) -> ColumnElement[bool]:
+    """A release holds its bytes, unless retention removed it and the grace is over, or it was rejected too long ago for a re-run."""
     old = now - timedelta(seconds=settings.rejected_keep_seconds)
     removed = col(Release.removed_at).is_not(None) & (
         col(Release.removed_at) <= removal_is_final(now, settings)
@@ -282,11 +295,25 @@ def _by_artifacts(now: datetime, settings: Settings) -> ColumnElement[bool]:
     spent = (col(Release.status) == ReleaseStatus.REJECTED) & ~exists().where(
         col(Job.release_id) == col(Release.id), col(Job.finished_at) >= old
     )
+    return ~removed & ~spent
+
+
+def _by_artifacts(now: datetime, settings: Settings) -> ColumnElement[bool]:
     return exists().where(
         col(Artifact.sha256) == col(Blob.sha256),
         col(Release.id) == col(Artifact.release_id),
-        ~removed,
-        ~spent,
+        _is_kept(now, settings),
+    )
+
+
+def _by_packages(now: datetime, settings: Settings) -> ColumnElement[bool]:
+    """What a package needs, also while it is unpacked, and while it is not known yet whether a thin one may name it."""
+    return exists().where(
+        col(PackageBlob.sha256) == col(Blob.sha256),
+        col(Package.id) == col(PackageBlob.package_id),
+        col(Artifact.id) == col(Package.artifact_id),
+        col(Release.id) == col(Artifact.release_id),
+        _is_kept(now, settings),
     )
 
 
@@ -297,6 +324,7 @@ def _by_uploads(_now: datetime, _settings: Settings) -> ColumnElement[bool]:
 
 _HOLDERS: Final[tuple[Callable[[datetime, Settings], ColumnElement[bool]], ...]] = (
     _by_artifacts,
+    _by_packages,
     _by_uploads,
 )
 

@@ -1,9 +1,11 @@
 """What the validation asks of an inspector. `workers.sandbox` answers it with a confined child process."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from pipeline.formats.declared import Declared
+from pipeline.formats.facts import Finding
 
 
 class Inspection(Protocol):
@@ -24,3 +26,9 @@ class Inspector(Protocol):
 
     def inspect(self, path: Path, *, declared: Declared) -> Inspection:
         """Blocks until the verdict is there, in bounded time."""
+
+    def unpack(self, path: Path, take: Callable[[BinaryIO], None], *, content_bytes: int) -> Finding | None:
+        """Have the parts of a package (`pipeline.formats.parts`) written for `take` to read; the finding says why not all of them came.
+
+        Bounded in time, longer for more `content_bytes`. What `take` raises is raised, but for `CutOff`.
+        """

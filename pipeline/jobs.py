@@ -245,7 +245,7 @@ def run_again(session: Session, job: Job, *, now: datetime) -> None:
 
 
 def overrule(session: Session, job: Job, findings: Sequence[Finding]) -> None:
-    """A policy job that had succeeded, failed after all by what is known when publishing."""
+    """A job that had succeeded, failed after all by what is known when publishing."""
     added = [finding.as_dict() for finding in findings]
     rules = {row["rule"] for row in added}
     kept = [row for row in job.findings or () if row["rule"] not in rules]

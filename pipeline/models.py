@@ -200,6 +200,26 @@ class Blob(SQLModel, table=True):
     verified_at: datetime | None = _time()
 
 
+class Package(SQLModel, table=True):
+    """An artifact that is a package with a tree. It opens the blobs that it needs once it is `proven` that its app gave all of them."""
+
+    id: int | None = Field(default=None, primary_key=True)  # a small one: `package_blob` has it very often
+    artifact_id: str = Field(foreign_key="artifact.id", unique=True)
+    tree_sha256: str = Field(index=True)
+    needs: int  # how many rows `package_blob` has of it, as long as all can be had
+    proven: bool
+
+
+class PackageBlob(SQLModel, table=True):
+    """A blob that a package needs: its tree, and each file's content once. Kept for as long as the blob can be brought back."""
+
+    __tablename__ = "package_blob"
+    __table_args__ = (Index("package_blob_of", "package_id"), {"sqlite_with_rowid": False})
+
+    sha256: str = Field(primary_key=True)
+    package_id: int = Field(primary_key=True, foreign_key="package.id")
+
+
 class Job(SQLModel, table=True):
     """One step of one artifact. The row is the work; a message in the queue is only a doorbell."""
 

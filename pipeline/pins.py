@@ -7,8 +7,10 @@ proves by its rotation lineage that the pinned key handed over to a new one, whi
 Left to others: what follows from a pin (`pipeline.policy`), when it is asked (`pipeline.judging`).
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from sqlmodel import Session, col, select
@@ -16,6 +18,7 @@ from sqlmodel import Session, col, select
 from pipeline import apps
 from pipeline.access import Actor, Right
 from pipeline.errors import Invalid, NotFound
+from pipeline.minisign import NotMinisign, parse_public_key
 from pipeline.models import App, AppPin, Release
 from pipeline.operation import Operation
 from pipeline.policy import FAMILIES, Subject
@@ -37,6 +40,7 @@ _SIGNERS: Final = {
     "msix": rf"publisher:.+|{_CERTIFICATE}",
     "msi": rf"subject:.+|{_CERTIFICATE}",
     "exe": rf"subject:.+|{_CERTIFICATE}",
+    "package": r"key:[0-9a-f]{64}",
 }
 
 
@@ -76,7 +80,7 @@ def add(
 ) -> tuple[App, AppPin, bool]:
     """Record one more identifier or signer; the same again is no change (False)."""
     app = apps.find(operation, slug, Right.APP_WRITE)
-    family = _checked(family, kind, value)
+    family, value = _checked(family, kind, value)
     there = _row(operation, app, family, kind, value)
     if there is not None and there.superseded_at is None:
         return app, there, False
@@ -184,8 +188,8 @@ def _row(operation: Operation, app: App, family: str, kind: str, value: str) -> 
     ).first()
 
 
-def _checked(family: str, kind: str, value: str) -> str:
-    """The family, which may be called by any of its formats."""
+def _checked(family: str, kind: str, value: str) -> tuple[str, str]:
+    """The family, which may be called by any of its formats, and the value; a key of packages may come as minisign prints it."""
     family = FAMILIES.get(family, family)
     if family not in set(FAMILIES.values()):
         raise Invalid(
@@ -205,11 +209,14 @@ def _checked(family: str, kind: str, value: str) -> str:
             remedy="Copy it from the finding.",
             pointer="/value",
         )
+    if (family, kind) == ("package", SIGNER):
+        with suppress(NotMinisign):
+            value = "key:" + hashlib.sha256(parse_public_key(value.encode()).key).hexdigest()
     if kind == SIGNER and not re.fullmatch(_SIGNERS[family], value):
         raise Invalid(
             f"{value[:120]!r} is no signer of {family}.",
             remedy="Copy it from the finding: `certificate:` and 64 lower-case hex digits, `team:` and Apple's team id, "
-            "`publisher:` or `subject:` and the name.",
+            "`publisher:` or `subject:` and the name. Of packages it is `key:` and 64 digits, or the public key itself (`RW…`).",
             pointer="/value",
         )
-    return family
+    return family, value

@@ -42,7 +42,7 @@ from pipeline.errors import (
 from pipeline.failpoints import FailPoints
 from pipeline.models import App, Artifact, Blob, Job, Release, Upload
 from pipeline.settings import Settings
-from pipeline.states import ArtifactStatus, ReleaseStatus, UploadStatus
+from pipeline.states import ArtifactStatus, JobStatus, ReleaseStatus, Step, UploadStatus
 from pipeline.store.layout import DIRECTORY_MODE, Layout, sync_directory
 from pipeline.values import Clock, Digest, new_id, parse_digest, parse_filename
 
@@ -226,9 +226,7 @@ class Quarantine:
                 Upload.status == UploadStatus.OPEN
             )
         ).one()
-        disk = os.statvfs(self._layout.quarantine)
-        free, whole = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-        floor = max(self._settings.min_free_bytes, whole * self._settings.min_free_percent // 100)
+        free, floor = room(self._layout, self._settings)
         if free - promised - size < floor:
             raise NoSpace(
                 f"The disk has {free} bytes free, {promised} of them promised to other uploads, and {floor} must stay free.",
@@ -335,8 +333,8 @@ class Quarantine:
         )
 
     def _litter(self, now: datetime) -> list[str]:
-        """Folders without a row, older than an hour: left by a crash between the folder and its row."""
-        found = []
+        """Folders without a row, older than an hour: left by a crash between the folder and its row, or of a package half unpacked."""
+        found = self._half_unpacked(now)
         for path in self._layout.quarantine.glob(
             "upl_*"
         ):  # not the corrupt blobs that `check` put beside them
@@ -346,6 +344,24 @@ class Quarantine:
                 continue
             with suppress(FileNotFoundError):  # another worker was here first
                 if path.stat().st_mtime < now.timestamp() - 3600:
+                    shutil.rmtree(path, ignore_errors=True)
+                    found.append(path.name)
+        return found
+
+    def _half_unpacked(self, now: datetime) -> list[str]:
+        """Of artifacts whose place in the store nobody works at any more."""
+        found = []
+        for path in self._layout.quarantine.glob("art_*"):
+            with self._database.read() as session:
+                goes_on = session.exec(
+                    select(Job.id).where(
+                        Job.artifact_id == path.name,
+                        Job.step == Step.STORE,
+                        col(Job.status).in_([JobStatus.QUEUED, JobStatus.RUNNING]),
+                    )
+                ).first()
+            with suppress(FileNotFoundError):  # another worker was here first
+                if goes_on is None and path.stat().st_mtime < now.timestamp() - 3600:
                     shutil.rmtree(path, ignore_errors=True)
                     found.append(path.name)
         return found
@@ -476,6 +492,13 @@ class Writer:
                     self._quarantine.keep_state(self.upload.id, self._position, self._state)
         finally:
             os.close(self._fd)
+
+
+def room(layout: Layout, settings: Settings) -> tuple[int, int]:
+    """How many bytes are free where quarantine and store are, and how many have to stay free."""
+    disk = os.statvfs(layout.quarantine)
+    free, whole = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+    return free, max(settings.min_free_bytes, whole * settings.min_free_percent // 100)
 
 
 def _may_know(session: Session, actor: Actor, sha256: Digest, size: int) -> bool:

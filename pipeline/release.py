@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from sqlmodel import col, select
 
-from pipeline import channel, distribution, jobs, judging
+from pipeline import channel, content, distribution, jobs, judging
 from pipeline.access import Actor, Right, Role
 from pipeline.audit import canonical
 from pipeline.errors import Conflict, Invalid, NotFound
@@ -196,10 +196,12 @@ def advance(operation: Operation, release_id: str) -> None:
     stored = all(artifact.status in {ArtifactStatus.STORED, ArtifactStatus.LINKED} for artifact in artifacts)
     app = session.get_one(App, release.app_id)
     refused = judging.at_publication(operation, app, release, artifacts) if stored else {}
-    for artifact_id, findings in refused.items():
-        jobs.overrule(session, by_artifact[artifact_id][Step.POLICY], findings)
-        operation.happened.append(Happening("validation.failed", by_artifact[artifact_id][Step.POLICY].id))
-    if stored and not refused:
+    lacking = content.lacking(operation, app, artifacts) if stored else {}
+    for step, found in ((Step.POLICY, refused), (Step.STORE, lacking)):
+        for artifact_id, findings in found.items():
+            jobs.overrule(session, by_artifact[artifact_id][step], findings)
+            operation.happened.append(Happening("validation.failed", by_artifact[artifact_id][step].id))
+    if stored and not refused and not lacking:
         _publish(operation, app, release, artifacts)
     else:
         _reject(operation, release, artifacts, by_artifact)

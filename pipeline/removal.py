@@ -15,7 +15,7 @@ from sqlalchemy import func
 from sqlalchemy import select as select_columns
 from sqlmodel import col, select
 
-from pipeline import approval, apps, garbage
+from pipeline import approval, apps, content, garbage
 from pipeline.access import Right
 from pipeline.errors import Conflict
 from pipeline.models import App, Artifact, Channel, ChannelMove, ChannelRequest, Release, ReleasePin
@@ -106,17 +106,22 @@ def restore(operation: Operation, store: LocalBlobStore, release_id: str) -> tup
     ).all()
     for artifact in artifacts:
         digest = parse_digest(artifact.sha256 or "")
-        if not garbage.bring_back(operation.session, store, digest, artifact.size or 0, now=operation.now):
-            raise Conflict(
-                f"The bytes of {artifact.filename} are gone: release {release.version} was removed on {release.removed_at:%Y-%m-%d}.",
-                remedy="Publish the same files under a new version or build number.",
-            )
+        there = garbage.bring_back(operation.session, store, digest, artifact.size or 0, now=operation.now)
+        if not there or not content.bring_back(operation, store, artifact):
+            raise _gone(release, artifact)
     removed_at, release.removed_at, release.removal_reason = release.removed_at, None, None
     operation.record(
         "release.restored", release.id, app=app.slug, version=release.version, removed_at=rfc3339(removed_at)
     )
     _pin(operation, app, release, note="restored after retention had removed it")
     return app, release
+
+
+def _gone(release: Release, artifact: Artifact) -> Conflict:
+    return Conflict(
+        f"The bytes of {artifact.filename} are gone: release {release.version} was removed on {release.removed_at:%Y-%m-%d}.",
+        remedy="Publish the same files under a new version or build number.",
+    )
 
 
 def pin(operation: Operation, release_id: str, *, note: str = "") -> tuple[App, Release]:

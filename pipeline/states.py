@@ -12,7 +12,8 @@ A move is compare-and-set: `UPDATE … WHERE state = old`, and exactly one row m
     job        queued → running → succeeded | failed (the artifact's fault) | errored (ours)
                  ↑─────────┘ (a retry, a lost lease)
                  ↑── failed | errored (a person's re-run)
-               a policy job that succeeded fails after all when the publishing transaction finds that the world has changed
+               a policy or store job that succeeded fails after all when the publishing transaction finds that the world has changed,
+               or that a thin package needs what nobody gave
     delivery   queued → running → delivered | failed (given up)
                  ↑─────────┘ (a retry)
                  ↑── delivered | failed (a person's redelivery)

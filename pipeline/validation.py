@@ -4,7 +4,7 @@
     2 inspect   a confined child says what the file is and whether its signature holds
     3 policy    the app and the requested channel allow it, and no other artifact of the release has its slot
       ── here every artifact of the release waits for the others: nothing enters the store before all have passed ──
-    4 store     the bytes are hashed again, linked into the digest store and made durable; the last one publishes
+    4 store     the bytes are hashed again, linked into the digest store and made durable, with what is in a package; the last one publishes
 
 A step reads, decides, and returns an `Outcome`; its effects are written in one transaction together with the end of its job, fenced
 by the claim's generation. A step may run twice and comes to the same end.
@@ -21,7 +21,7 @@ from typing import Any, Final
 import structlog
 from sqlmodel import Session, select
 
-from pipeline import jobs, judging, notices, policy, release
+from pipeline import jobs, judging, notices, policy, release, unpacking
 from pipeline.access import SYSTEM
 from pipeline.database import Database
 from pipeline.documents import Documents
@@ -35,7 +35,9 @@ from pipeline.operation import Happening, Operation
 from pipeline.quarantine import Quarantine
 from pipeline.settings import MIB, Settings
 from pipeline.states import ArtifactStatus, JobStatus, Step, move
+from pipeline.store.layout import Layout
 from pipeline.store.local import LocalBlobStore
+from pipeline.unpacking import Unpacking
 from pipeline.values import Clock, parse_digest
 
 READ_CHUNK_BYTES: Final = 4 * MIB
@@ -98,6 +100,7 @@ class Validation:
         self,
         *,
         database: Database,
+        layout: Layout,
         quarantine: Quarantine,
         store: LocalBlobStore,
         inspector: Inspector,
@@ -113,6 +116,15 @@ class Validation:
         self._clock = clock
         self._failpoints = failpoints
         self._documents = Documents(settings.base_url)
+        self._unpacking = Unpacking(
+            database=database,
+            layout=layout,
+            store=store,
+            inspector=inspector,
+            settings=settings,
+            clock=clock,
+            failpoints=failpoints,
+        )
         self._steps = {
             Step.HASH: self._hash,
             Step.INSPECT: self._inspect,
@@ -294,6 +306,10 @@ class Validation:
                 ]
             )
 
+        findings = self._unpacking.keep(artifact, path, progress) if unpacking.has_tree(artifact) else []
+        if findings:
+            return _failed(findings)
+
         def effect(operation: Operation, row: Artifact) -> None:
             # Within the write transaction: a collector of garbage holds the same lock while it decides.
             new = self._store.adopt(path, digest, expected)
@@ -306,6 +322,8 @@ class Validation:
             else:
                 blob.condemned_at = None
             _log.info("bytes_placed", sha256=digest, there_already=not new)
+            if row.status is ArtifactStatus.STORED:
+                return  # a re-run of what was found lacking when it was to be published
             move(
                 operation.session,
                 row,

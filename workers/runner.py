@@ -8,8 +8,9 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Final
 
 import structlog
 
@@ -17,6 +18,7 @@ from pipeline import jobs, webhook_signing
 from pipeline.database import open_database
 from pipeline.failpoints import FailPoints
 from pipeline.formats.declared import Declared
+from pipeline.formats.facts import Finding
 from pipeline.formats.limits import Limits
 from pipeline.garbage import Collector
 from pipeline.inspection import Inspection
@@ -33,6 +35,11 @@ from workers.queue import open_bell
 from workers.sandbox import Sandbox
 from workers.schedule import Schedule
 from workers.tasks import Tasks
+
+UNPACKED_BYTES_PER_SECOND: Final = (
+    2 << 20
+)  # what a slow disk takes; the child waits for whoever keeps its parts
+UNPACKED_BYTES_PER_CPU_SECOND: Final = 64 << 20
 
 _log = structlog.get_logger(__name__)
 
@@ -53,9 +60,10 @@ def run_worker(settings: Settings, *, concurrency: int) -> None:
     lock = jobs.WorkerLock(layout, worker_id)
     with Sandbox() as sandbox:
         validation = Validation(
+            layout=layout,
             quarantine=quarantine,
             store=store,
-            inspector=_Inspector(sandbox, Limits(wall_seconds=settings.inspect_wall_seconds)),
+            inspector=ConfinedInspector(sandbox, Limits(wall_seconds=settings.inspect_wall_seconds)),
             failpoints=failpoints,
             **common,
         )
@@ -97,7 +105,7 @@ def run_worker(settings: Settings, *, concurrency: int) -> None:
     _log.info("worker_stopped", worker_id=worker_id)
 
 
-class _Inspector:
+class ConfinedInspector:
     """The sandbox, with this server's limits."""
 
     def __init__(self, sandbox: Sandbox, limits: Limits) -> None:
@@ -117,6 +125,13 @@ class _Inspector:
             **({"inspector_said": inspection.log} if inspection.log else {}),
         )
         return inspection
+
+    def unpack(self, path: Path, take: Callable[[BinaryIO], None], *, content_bytes: int) -> Finding | None:
+        more = Limits(
+            wall_seconds=self._limits.wall_seconds + content_bytes / UNPACKED_BYTES_PER_SECOND,
+            cpu_seconds=self._limits.cpu_seconds + content_bytes // UNPACKED_BYTES_PER_CPU_SECOND,
+        )
+        return self._sandbox.unpack(path, take, limits=more)
 
 
 def _register(database: Any, worker_id: str, concurrency: int) -> None:

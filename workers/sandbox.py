@@ -2,6 +2,7 @@
 
     with Sandbox() as sandbox:
         inspection = sandbox.inspect(path, declared=Declared(filename="notes.apk"))
+        failure = sandbox.unpack(path, take)
 
 The worker opens the file, sends its descriptor to the starter (`pipeline.formats.child`), and reads one answer from a pipe. Nothing that a
 file does reaches the worker but that answer, whose size and shape are checked. An inspection always returns: what went wrong in
@@ -24,18 +25,19 @@ import signal
 import stat
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 from pipeline.formats.child import PRELOAD
 from pipeline.formats.declared import Declared
-from pipeline.formats.facts import Report, Rule, Verdict
+from pipeline.formats.facts import Finding, Report, Rule, Verdict
 from pipeline.formats.inspect import blank_report
 from pipeline.formats.limits import CHILD_DIED, MEMORY, OUTPUT, TIMEOUT, Limits
+from pipeline.formats.parts import CutOff
 from pipeline.formats.recognise import Format
-from pipeline.formats.wire import ANSWER_MAX_BYTES, Answer, Garbled, Outcome, Request, Stop
+from pipeline.formats.wire import ANSWER_MAX_BYTES, Answer, Garbled, Outcome, Request, Stop, Task
 from workers.starter import CHILD_PROGRAM, SandboxUnavailable, Starter
 
 _ANSWER_GRACE_SECONDS: Final = 15  # for the supervisor to end a child
@@ -99,6 +101,52 @@ class Sandbox:
             used.has_ended(within_seconds=_RETIRED_SECONDS)
         return inspection
 
+    def unpack(
+        self, path: Path, take: Callable[[BinaryIO], None], *, limits: Limits = _DEFAULT_LIMITS
+    ) -> Finding | None:
+        """Let a child write the parts of the package at `path` (`pipeline.formats.parts`), and `take` read them; None when all came.
+
+        What `take` raises ends the child and is raised here, but for `CutOff`, whose reason is the child's. Raises `OSError` when the
+        file cannot be opened, and `SandboxUnavailable`.
+        """
+        artifact = open_regular(path)
+        try:
+            answer, cut = self._take_parts(artifact, take, limits)
+        finally:
+            os.close(artifact)
+        outcome = answer.outcome
+        if outcome.status == 0 and outcome.stop is Stop.NONE and cut is None:
+            return None
+        rule, evidence = _what_happened(outcome, limits)
+        return rule.finding(f"while unpacking it, {evidence}" + (f", {cut}" if cut else ""))
+
+    def _take_parts(
+        self, artifact: int, take: Callable[[BinaryIO], None], limits: Limits
+    ) -> tuple[Answer, CutOff | None]:
+        out, out_end = os.pipe()
+        cut = None
+        reading, writing = os.pipe()
+        try:
+            with os.fdopen(out, "rb", _READ_BYTES) as stream:
+                try:
+                    starter = self._send(
+                        Request(Declared(), limits, Task.UNPACK), (artifact, writing, out_end)
+                    )
+                finally:
+                    os.close(writing)
+                    os.close(out_end)
+                try:
+                    take(stream)
+                except CutOff as error:
+                    cut = error
+            # The supervisor ends a child that runs over its time, so that the stream has come to its end.
+            data = _read_all(reading, time.monotonic() + _ANSWER_GRACE_SECONDS)
+            if not data and starter.has_ended(within_seconds=_RETIRED_SECONDS):
+                raise SandboxUnavailable("the starter of inspections ended")
+            return _answer(data), cut
+        finally:
+            os.close(reading)
+
     def close(self, *, grace_seconds: float = _CLOSE_GRACE_SECONDS) -> None:
         """End the starters. Inspections that still run in other threads have `grace_seconds`, then `SandboxUnavailable`."""
         with self._lock:
@@ -118,7 +166,7 @@ class Sandbox:
         reading, writing = os.pipe()
         try:
             try:
-                starter = self._send(request, artifact, writing)
+                starter = self._send(request, (artifact, writing))
             finally:
                 os.close(writing)
             deadline = time.monotonic() + request.limits.wall_seconds + _ANSWER_GRACE_SECONDS
@@ -129,12 +177,12 @@ class Sandbox:
         finally:
             os.close(reading)  # a supervisor that still works on it ends then
 
-    def _send(self, request: Request, artifact: int, reply: int) -> Starter:
+    def _send(self, request: Request, descriptors: Sequence[int]) -> Starter:
         """Hand the request to the starter; one that another thread retired meanwhile, or that died, is replaced."""
         for _ in range(_STARTERS_PER_REQUEST):
             starter = self._living()
             try:
-                starter.send(request, artifact, reply)
+                starter.send(request, descriptors)
             except ConnectionError:
                 self._retire(starter)
             else:

@@ -49,12 +49,12 @@ class Starter:
             self._socket.close()
             raise SandboxUnavailable(f"no process can be started: {error.strerror}") from error
 
-    def send(self, request: Request, artifact: int, reply: int) -> None:
-        """Ask for one inspection. Raises `ConnectionError` when the process is gone, or was told to end."""
+    def send(self, request: Request, descriptors: Sequence[int]) -> None:
+        """Ask for one inspection, with its descriptors. Raises `ConnectionError` when the process is gone, or was told to end."""
         with self._sending:
             if self._socket.fileno() < 0:
                 raise BrokenPipeError
-            socket.send_fds(self._socket, [request.encode()], [artifact, reply])
+            socket.send_fds(self._socket, [request.encode()], descriptors)
 
     def close(self) -> None:
         """The process takes no more requests, and ends when those that it has are done."""

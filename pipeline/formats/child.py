@@ -4,7 +4,8 @@ Three kinds of processes, one program:
 
 * the starter, this module's `main`: takes requests from the socket, each with the file and a pipe for the answer, and forks for each
 * the supervisor (`supervisor.py`), one per inspection
-* the child: puts on its limits, inspects the one file, writes its answer, ends. Nothing of a file is ever read before that fork.
+* the child: puts on its limits, inspects the one file, writes its answer, ends. Nothing of a file is ever read before that fork. Asked
+  to unpack a package, it writes the parts into a pipe (`unpack.py`): it may write no file either, so that who keeps them counts them
 
 With `--preload` the starter imports all readers first: an inspection then costs a fork, not the imports. The starter sees no
 byte of any file, so a later child inherits nothing of an earlier one. It ends when the socket's other end is closed.
@@ -26,11 +27,12 @@ from pipeline.formats.processes import die_with_parent
 from pipeline.formats.recognise import recognise
 from pipeline.formats.source import Source
 from pipeline.formats.supervisor import ChildEnds, supervise
-from pipeline.formats.wire import Request
+from pipeline.formats.wire import Request, Task
 
 PRELOAD: Final = "--preload"
 READY: Final = b"ready"  # the starter's only message: from here on it takes requests
-_FIRST_FREE_FD: Final = 6  # 0 to 2 standard, 3 the file, 4 the report, 5 the broker
+_PARTS_FD: Final = 6  # after 0 to 2 standard, 3 the file, 4 the report, 5 the broker
+_PARTS_BUFFER_BYTES: Final = 1 << 20
 
 
 def main(arguments: list[str]) -> None:
@@ -47,7 +49,7 @@ def serve(requests: socket.socket) -> None:
     """Fork a supervisor for each request until the other end is closed."""
     signal.signal(signal.SIGCHLD, _reap_supervisors)
     while True:
-        message, fds, _, _ = socket.recv_fds(requests, wire.REQUEST_MAX_BYTES, 2)
+        message, fds, _, _ = socket.recv_fds(requests, wire.REQUEST_MAX_BYTES, 3)
         if not message:
             break
         _start(requests, message, fds)
@@ -75,13 +77,13 @@ def _start(requests: socket.socket, message: bytes, fds: list[int]) -> None:
         die_with_parent(parent)
         requests.close()
         request = Request.decode(message)
-        artifact, reply = fds
+        artifact, reply, *out = fds
 
         def run_child(ends: ChildEnds) -> NoReturn:
             os.close(reply)
             run(request, ends)
 
-        supervise(artifact, reply, request.limits, run_child=run_child)
+        supervise(artifact, reply, request.limits, run_child=run_child, parts=out[0] if out else None)
         status = 0
     finally:
         os._exit(status)
@@ -93,6 +95,12 @@ def run(request: Request, ends: ChildEnds) -> NoReturn:
     helper.connect(broker)
     source = Source(artifact)
     confine.confine(request.limits, file_bytes=source.size)
+    if request.task is Task.UNPACK:
+        with os.fdopen(_PARTS_FD, "wb", _PARTS_BUFFER_BYTES) as out:
+            importlib.import_module("pipeline.formats.unpack").write_parts(
+                source, out
+            )  # few files are packages
+        os._exit(0)
     if source.size:
         recognised = recognise(source)
         _write(report, wire.recognised_frame(recognised))
@@ -105,13 +113,15 @@ def run(request: Request, ends: ChildEnds) -> NoReturn:
 
 
 def _settle(ends: ChildEnds) -> tuple[int, int, socket.socket]:
-    """Descriptors at fixed places and no others: nothing, nothing, the log, the file, the report, the broker."""
+    """Descriptors at fixed places and no others: nothing, nothing, the log, the file, the report, the broker, perhaps the parts."""
     null = os.open(os.devnull, os.O_RDWR)
-    wanted = (null, null, ends.log, ends.artifact, ends.report, ends.broker.detach())
+    wanted = [null, null, ends.log, ends.artifact, ends.report, ends.broker.detach()]
+    if ends.parts is not None:
+        wanted.append(ends.parts)
     high = [os.dup2(fd, 64 + place) for place, fd in enumerate(wanted)]
     for place, fd in enumerate(high):
         os.dup2(fd, place, inheritable=False)
-    os.closerange(_FIRST_FREE_FD, os.sysconf("SC_OPEN_MAX"))
+    os.closerange(len(wanted), os.sysconf("SC_OPEN_MAX"))
     return 3, 4, socket.socket(fileno=5)
 
 

@@ -36,12 +36,13 @@ _MAXRSS_UNIT_BYTES: Final = 1 if sys.platform == "darwin" else 1024  # getrusage
 
 @dataclass(frozen=True, slots=True)
 class ChildEnds:
-    """What the child gets: the file, and its ends of three channels."""
+    """What the child gets: the file, its ends of three channels, and that of the parts of a package that it is to unpack."""
 
     artifact: int
     report: int
     log: int
     broker: socket.socket
+    parts: int | None = None
 
 
 class _Cancelled(Exception):
@@ -67,7 +68,12 @@ class _Gathered:
 
 
 def supervise(
-    artifact: int, reply: int, limits: Limits, *, run_child: Callable[[ChildEnds], NoReturn]
+    artifact: int,
+    reply: int,
+    limits: Limits,
+    *,
+    run_child: Callable[[ChildEnds], NoReturn],
+    parts: int | None = None,
 ) -> None:
     """Fork a child that runs `run_child`, and write outcome and answer to `reply`. Call it in a process of its own."""
     started = time.monotonic()
@@ -77,9 +83,9 @@ def supervise(
     report, report_end = os.pipe()
     log, log_end = os.pipe()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid = _fork_child(ChildEnds(artifact, report_end, log_end, theirs), run_child)
-    for fd in (report_end, log_end, artifact):
-        os.close(fd)
+    pid = _fork_child(ChildEnds(artifact, report_end, log_end, theirs, parts), run_child)
+    for fd in (report_end, log_end, artifact, *(() if parts is None else (parts,))):
+        os.close(fd)  # of the parts too: their reader sees the child's end as the end of the stream
     theirs.close()
     frames, complaints = _Gathered(report, FRAMES_MAX_BYTES), _Gathered(log, LOG_MAX_BYTES)
     deadline = started + limits.wall_seconds

@@ -39,6 +39,13 @@ class Garbled(Exception):
     """The bytes are not an answer."""
 
 
+class Task(StrEnum):
+    """What is asked of a child."""
+
+    INSPECT = "inspect"
+    UNPACK = "unpack"  # a third descriptor travels along: the pipe for the parts (`parts.py`)
+
+
 class Stop(StrEnum):
     """Why the supervisor ended a child."""
 
@@ -53,16 +60,19 @@ class Request:
 
     declared: Declared
     limits: Limits
+    task: Task = Task.INSPECT
 
     def encode(self) -> bytes:
         """JSON; under `REQUEST_MAX_BYTES` for any file name that a system allows."""
-        return json.dumps({"declared": asdict(self.declared), "limits": asdict(self.limits)}).encode()
+        return json.dumps(
+            {"declared": asdict(self.declared), "limits": asdict(self.limits), "task": self.task}
+        ).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> "Request":
         """From the worker, which is ours: a wrong shape is a programmer's mistake."""
         row = json.loads(data)
-        return cls(Declared(**row["declared"]), Limits(**row["limits"]))
+        return cls(Declared(**row["declared"]), Limits(**row["limits"]), Task(row["task"]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ IDENTIFIER_CHANGED: Final = _rule(
 SIGNER_CHANGED: Final = _rule(
     "signer-changed",
     Level.ERROR,
-    "APK, AAB, IPA, macOS apps and disk images, PKG, MSIX, MSI, EXE",
+    "APK, AAB, IPA, macOS apps and disk images, PKG, MSIX, MSI, EXE, packages",
     "The artifact is not signed by whoever signed the ones before: {evidence}.",
     "Sign it with the app's own key; an APK may prove a new one by its rotation lineage (apksigner rotate). If the signer is meant to "
     "change, an admin records the new one: `dist app pin add APP FORMAT signer VALUE`.",
@@ -111,9 +111,9 @@ BUILD_NOT_HIGHER: Final = _rule(
 UNSIGNED: Final = _rule(
     "unsigned",
     Level.WARNING,
-    "APK, AAB, IPA, macOS apps and disk images, PKG, MSIX, MSI, EXE",
+    "APK, AAB, IPA, macOS apps and disk images, PKG, MSIX, MSI, EXE, packages",
     "The artifact has no signature that was verified: {evidence}.",
-    "Sign it in the build: codesign, productsign, signtool or jarsigner.",
+    "Sign it in the build: codesign, productsign, signtool, jarsigner or dist pkg sign.",
     "the systems warn of, or refuse, unsigned software",
 )
 UNTRUSTED_SIGNATURE: Final = _rule(

@@ -6,6 +6,7 @@ Who signed it (`signer`) is said in the terms in which each system recognises a 
     team:<id>                Apple's formats, chain to Apple: the team; its certificates come and go
     publisher:<name>         MSIX, trusted chain: the publisher of the manifest, which is the certificate's subject
     subject:<name>           other Windows formats, trusted chain: the certificate's subject
+    key:<sha256>             packages of `dist pkg`: the public key, which no authority vouches for nor needs to
 
 `earlier_signers` are those that an APK's rotation lineage lets the present one speak for. Several signers are one text, joined by `+`.
 
@@ -37,12 +38,14 @@ FAMILIES: Final[Mapping[str, str]] = {
     "wheel": "python",
     "sdist": "python",
     "npm": "npm",
+    "dist-package": "package",
 }
 _ANDROID: Final = frozenset({"apk", "aab"})
 _MAC: Final = frozenset({"app-zip", "dmg", "pkg"})
 _APPLE: Final = _MAC | {"ipa"}
 _WINDOWS: Final = frozenset({"msix", "msix-bundle", "msi", "pe"})
 _MSI_FIELDS: Final = 3  # Windows Installer looks at no more (Property ProductVersion)
+_PACKAGES: Final = frozenset({"dist-package"})
 _DEBUG_KEY: Final = "CN=Android Debug"  # as the Android plugin for Gradle names the key that it makes
 _DOTTED: Final = re.compile(r"[0-9]{1,19}(\.[0-9]{1,19}){0,7}")
 
@@ -146,7 +149,7 @@ class _Holder:
 
 
 def _signed_part(kind: str, signature: Mapping[str, Any], details: Mapping[str, Any]) -> _Holder:
-    if kind not in _ANDROID | _APPLE | _WINDOWS:
+    if kind not in _ANDROID | _APPLE | _WINDOWS | _PACKAGES:
         return _Holder()
     status = signature.get("status")
     certificates = [_text(signer, "sha256") for signer in _rows(signature, "signers")]
@@ -158,6 +161,8 @@ def _signed_part(kind: str, signature: Mapping[str, Any], details: Mapping[str, 
             status, certificates, subjects = "valid", _texts(code, "certificates_sha256"), []
     if status != "valid" or not all(certificates) or not certificates:
         return _Holder(why_unsigned=_text(signature, "reason") or "it is not signed")
+    if kind in _PACKAGES:
+        return _Holder("key:" + "+".join(certificates), ", ".join(subjects))
     by_certificate = "certificate:" + "+".join(sorted(set(certificates)))
     shown = ", ".join(sorted({name for name in subjects if name}))
     if kind in _ANDROID:

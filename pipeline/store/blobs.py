@@ -8,7 +8,7 @@
   `verify` reads them all.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from io import BufferedReader
 from pathlib import Path
@@ -30,8 +30,14 @@ class BlobStore(Protocol):
         What is there already is kept when its size is right; with `replace` the caller has read it and found it damaged.
         """
 
+    def adopt_all(self, sources: Sequence[tuple[Path, Digest, int]]) -> None:
+        """`adopt` for many files: as durable afterwards, at the price of a few. A crash leaves each as `adopt` would."""
+
     def has(self, digest: Digest) -> bool:
         """Whether the name exists."""
+
+    def holds(self, digest: Digest, size: int) -> bool:
+        """Whether the name exists, with as many bytes."""
 
     def open(self, digest: Digest) -> BufferedReader:
         """The bytes, for reading. Raises `BlobMissing`."""

@@ -4,6 +4,7 @@ data/
   dist.db                      apps, releases, artifacts, jobs, channels, tokens, audit events
   queue.db                     Huey's own file
   quarantine/<upload-id>/data  bytes that are not yet trusted
+  quarantine/<artifact-id>/    what comes out of a package while it is unpacked
   blobs/sha256/ab/cd/<hex>     the digest store: immutable, read-only
   trash/<time>/<hex>           blobs that nothing refers to, until they are removed for good
   keys/                        signing keys of this server, mode 0600
@@ -12,8 +13,11 @@ data/
   config.toml   backups/
 """
 
+import ctypes
 import os
+import platform
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,12 +79,16 @@ class Layout:
     def upload(self, upload_id: str) -> Path:
         """The folder of one upload."""
         if not _ID.fullmatch(upload_id):
-            raise RuntimeError(f"not an upload id: {upload_id!r}")
+            raise RuntimeError(f"not an id: {upload_id!r}")
         return self.quarantine / upload_id
 
     def upload_data(self, upload_id: str) -> Path:
         """The bytes of one upload."""
         return self.upload(upload_id) / "data"
+
+    def unpacking(self, artifact_id: str) -> Path:
+        """The folder in which a package is taken apart."""
+        return self.upload(artifact_id)
 
     def blob(self, digest: Digest) -> Path:
         """Where the bytes with this digest are."""
@@ -127,3 +135,30 @@ def sync_directory(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def sync_all(paths: Iterable[Path]) -> None:
+    """Make many files and folders of one file system durable, with one call where the kernel tells of what it could not write.
+
+    Source: syncfs(2), errors are reported since Linux 5.8.
+    """
+    listed = list(paths)
+    if not listed:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    one_call = _kernel() >= (5, 8) and hasattr(libc, "syncfs")
+    for path in listed[:1] if one_call else listed:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if not one_call:
+                os.fsync(fd)
+            elif libc.syncfs(fd):
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
+        finally:
+            os.close(fd)
+
+
+def _kernel() -> tuple[int, ...]:
+    """The version of a Linux kernel; empty elsewhere."""
+    match = re.match(r"(\d+)\.(\d+)", platform.release()) if platform.system() == "Linux" else None
+    return tuple(map(int, match.groups())) if match else ()

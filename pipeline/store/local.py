@@ -9,20 +9,22 @@ A blob enters by numbered steps; the caller has done step 0, hashing the source 
 4. link the source to its name; if the name exists, keep it when its size is right and nobody found it damaged
 5. fsync the folder, so that the name is durable
 
+Many blobs take each step together, so that one sync stands for those of all files, and one for those of all folders.
+
 Only after step 5 may a row say `stored`. `link` rather than `rename`: the source keeps its name until that row is committed.
 """
 
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from io import BufferedReader
 from pathlib import Path
 
 from pipeline.store.blobs import BlobMissing
-from pipeline.store.layout import BLOB_MODE, DIRECTORY_MODE, Layout, sync_directory
+from pipeline.store.layout import BLOB_MODE, DIRECTORY_MODE, Layout, sync_all, sync_directory
 from pipeline.values import Digest, is_digest
 
 
@@ -35,11 +37,8 @@ class LocalBlobStore:
     def adopt(self, source: Path, digest: Digest, size: int, *, replace: bool = False) -> bool:
         """See the steps of the module. Raises RuntimeError when `source` is not `size` bytes long."""
         target = self._layout.blob(digest)
-        fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = _read_only(source, size)  # 1
         try:
-            if os.fstat(fd).st_size != size:
-                raise RuntimeError(f"{source.name} is not {size} bytes long")
-            os.fchmod(fd, BLOB_MODE)  # 1
             os.fsync(fd)  # 2
         finally:
             os.close(fd)
@@ -47,6 +46,18 @@ class LocalBlobStore:
         placed = self._link(source, target, size, replace=replace)  # 4
         sync_directory(target.parent)  # 5
         return placed
+
+    def adopt_all(self, sources: Sequence[tuple[Path, Digest, int]]) -> None:
+        """The same steps, each for all of them."""
+        for source, _, size in sources:
+            os.close(_read_only(source, size))  # 1
+        sync_all(source for source, _, _ in sources)  # 2
+        folders = {self._layout.blob(digest).parent for _, digest, _ in sources}
+        for step in sorted({folder.parent for folder in folders}) + sorted(folders):
+            step.mkdir(mode=DIRECTORY_MODE, exist_ok=True)  # 3
+        for source, digest, size in sources:
+            self._link(source, self._layout.blob(digest), size, replace=False)  # 4
+        sync_all([self._layout.blobs, *{folder.parent for folder in folders}, *folders])  # 3, 5
 
     def _make_folders(self, folder: Path) -> None:
         for step in (folder.parent, folder):
@@ -78,6 +89,13 @@ class LocalBlobStore:
     def has(self, digest: Digest) -> bool:
         """Whether the name exists."""
         return self._layout.blob(digest).is_file()
+
+    def holds(self, digest: Digest, size: int) -> bool:
+        """Whether the name exists, with as many bytes."""
+        try:
+            return self._layout.blob(digest).stat().st_size == size
+        except FileNotFoundError:
+            return False
 
     def path(self, digest: Digest) -> Path:
         """The file of a blob, for a reader or server that wants a path. Raises `BlobMissing`."""
@@ -160,3 +178,16 @@ class LocalBlobStore:
                 with suppress(OSError):  # another collector was faster, or a stranger's file lies in it
                     folder.rmdir()
         return gone
+
+
+def _read_only(source: Path, size: int) -> int:
+    """An open descriptor of a file that nothing of ours writes to from here on. Raises RuntimeError when it is not `size` bytes long."""
+    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_size != size:
+            raise RuntimeError(f"{source.name} is not {size} bytes long")
+        os.fchmod(fd, BLOB_MODE)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

@@ -117,6 +117,13 @@ TABLE = [
     Row("GET", "/download/{slug}/{channel}/{platform}/{arch}", ALL, 302),
     Row("HEAD", "/download/{slug}/{channel}/{platform}", ALL, 302),
     Row("HEAD", "/download/{slug}/{channel}/{platform}/{arch}", ALL, 302),
+    # the content of packages
+    *(
+        Row(method, path, ALL, fill={"digest": name})
+        for path, name in (("/blobs/sha256/{digest}", "blob"), ("/trees/{digest}", "tree"))
+        for method in ("GET", "HEAD")
+    ),
+    Row("GET", "/trees/{digest}", set(), denied=404, fill={"digest": "blob"}),
     # channels
     Row("GET", APP + "/channels", ALL),
     Row("POST", APP + "/channels", PUBLISHERS, json={"name": "beta"}),

@@ -13,7 +13,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 def read(domain: Domain) -> dict[str, float]:
     with domain.read() as operation:
-        reading = figures.read(operation, domain.layout, domain.database, version="1")
+        reading = figures.read(operation, domain.layout, domain.database, figures.Sent(), version="1")
     known = {figure.name: figure.labels for figure in FIGURES}
     for name, labels in reading.values:
         assert tuple(label for label, _ in labels) == known[name]

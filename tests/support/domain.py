@@ -8,7 +8,7 @@
 
 The inspector (`Reading`) reads the real file and takes its verdict from the first line: `reject: why`, `inconclusive: why`,
 `crash`; anything else is accepted, and what was inconclusive too once it `has_learned`. It stands for what the confined child says;
-how files are judged is tested elsewhere.
+how files are judged is tested elsewhere. A test that needs the confined child itself gives it as `inspector`.
 """
 
 import hashlib
@@ -97,7 +97,7 @@ class Reading:
 class Domain:
     """One data directory as one process sees it."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, *, inspector: Any = None, **settings: Any) -> None:
         self.settings = Settings(data_dir=folder, **({"min_free_bytes": 0, "min_free_percent": 0} | settings))
         self.layout = Layout(folder)
         self.layout.create()
@@ -108,9 +108,10 @@ class Domain:
         self.failpoints = FailPoints("", self.layout.run / "failpoints")
         self.quarantine = Quarantine(self.database, self.layout, self.settings, self.clock, self.failpoints)
         self.store = LocalBlobStore(self.layout)
-        self.inspector = Reading()
+        self.inspector = inspector or Reading()
         self.validation = Validation(
             database=self.database,
+            layout=self.layout,
             quarantine=self.quarantine,
             store=self.store,
             inspector=self.inspector,

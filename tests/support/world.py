@@ -2,21 +2,25 @@
 
     world.http("tester", "own").get("/api/v1/apps/own")
 
-`own` has a published release on the channel `beta`, a draft, a rejected release, and a refused request of `ci` to move a channel; `other` has nothing. A token of scope `other`
+`own` has a published release on the channel `beta`, one with a package, a draft, a rejected release, and a refused request of `ci` to move a channel; `other` has nothing. A token of scope `other`
 may know nothing of what is in `own`.
 """
 
 import hashlib
+import tempfile
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 import httpx
 
+from tests.support.build_package import packed, write_folder
 from tests.support.live import Live
 
 ROLES: Final = ("admin", "release-manager", "ci", "tester")
 CONTENT: Final = b"a tool, as far as anybody knows\n" * 100
+PACKAGED: Final = {"bin/tool": b"a tool in a package\n" * 100}
 WAIT_SECONDS: Final = 60.0
 
 
@@ -83,6 +87,10 @@ class World:
         ci = self.http("ci")
         published = self.ended(ci, "1.0", channel="beta")
         assert published["status"] == "published", published["failure"]
+        with tempfile.TemporaryDirectory() as folder:
+            package = packed(write_folder(Path(folder) / "folder", PACKAGED))[0]
+        packaged = self.ended(ci, "0.8", package)
+        assert packaged["status"] == "published", packaged["failure"]
         rejected = self.ended(ci, "0.9", b"PK\x03\x04 no archive at all")
         assert rejected["status"] == "rejected"
         draft = self.draft(ci, "2.0", b"a draft\n")
@@ -109,6 +117,8 @@ class World:
             "job_id": published["validations"][0]["job_id"],
             "filename": "a.bin",
             "sha256": hashlib.sha256(CONTENT).hexdigest(),
+            "tree": packaged["artifacts"][0]["details"]["manifest"]["tree"],
+            "blob": hashlib.sha256(PACKAGED["bin/tool"]).hexdigest(),
             "upload_id": self._made(ci.post("/api/v1/uploads", json={"size": 10}))["id"],
             "request_id": request_id,
             "index_path": "index.json",
