@@ -13,6 +13,7 @@ from sqlmodel import col, select
 
 from pipeline import approval, apps, judging
 from pipeline.access import Actor, Right
+from pipeline.admission import PUBLIC
 from pipeline.availability import withheld
 from pipeline.effect import Effect, Offer, Side, effect
 from pipeline.errors import Conflict, NotFound
@@ -31,20 +32,36 @@ def find(operation: Operation, slug: str, name: str, right: Right = Right.APP_RE
     channel = operation.session.exec(
         select(Channel).where(Channel.app_id == app.id, Channel.name == name)
     ).first()
-    if channel is None:
+    scope = scope_of(operation, app)
+    if channel is None or (scope is not None and channel.name not in scope):
         raise NotFound(
             f"The app {slug!r} has no channel {name[:80]!r}.",
-            remedy="A channel begins with the first promotion to it: `dist channel promote`.",
+            remedy="A channel begins with the first promotion to it (`dist channel promote`). What became of one that was deleted:"
+            f" `dist audit list --app {slug} --action channel.deleted`.",
         )
     return app, channel
 
 
 def of_app(operation: Operation, app: App) -> list[Channel]:
-    """The channels of an app, by name."""
-    return list(
-        operation.session.exec(
-            select(Channel).where(Channel.app_id == app.id).order_by(col(Channel.name))
-        ).all()
+    """The channels of an app that the actor may know of, by name."""
+    query = select(Channel).where(Channel.app_id == app.id)
+    scope = scope_of(operation, app)
+    if scope is not None:
+        query = query.where(col(Channel.name).in_(scope))
+    return list(operation.session.exec(query.order_by(col(Channel.name))).all())
+
+
+def scope_of(operation: Operation, app: App) -> frozenset[str] | None:
+    """The channels to which the actor's view of the app is narrowed: a tester's scope, as on pages (`admission.py`). None: all."""
+    actor = operation.actor
+    narrowed = actor.channels and app.access != PUBLIC and not actor.may(Right.RELEASE_READ, app=app.slug)
+    return actor.channels if narrowed else None
+
+
+def offering(scope: frozenset[str]) -> Any:
+    """Ids of the releases that channels of these names point to now, as a subquery."""
+    return select(Channel.release_id).where(
+        col(Channel.name).in_(scope), col(Channel.release_id).is_not(None)
     )
 
 

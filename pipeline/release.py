@@ -56,12 +56,17 @@ def find(operation: Operation, release_id: str, right: Right = Right.RELEASE_REA
     if not actor.sees_app(app.slug):
         raise missing
     if right is Right.RELEASE_READ and not actor.may(right, app=app.slug):
-        if not shown:
+        scope = channel.scope_of(operation, app)
+        if not shown or (scope is not None and not _is_on(operation, app, release, scope)):
             raise missing
         operation.require(Right.APP_READ, app=app.slug)
         return app, release
     operation.require(right, app=app.slug)
     return app, release
+
+
+def _is_on(operation: Operation, app: App, release: Release, scope: frozenset[str]) -> bool:
+    return any(row.release_id == release.id and row.name in scope for row in channel.of_app(operation, app))
 
 
 def artifacts_of(operation: Operation, release: Release) -> list[Artifact]:
@@ -104,6 +109,9 @@ def of_app(
     query = select(Release).where(Release.app_id == app.id)
     if not operation.actor.may(Right.RELEASE_READ, app=app.slug):
         query = query.where(Release.status == ReleaseStatus.PUBLISHED)
+    scope = channel.scope_of(operation, app)
+    if scope is not None:
+        query = query.where(col(Release.id).in_(channel.offering(scope)))
     if status is not None:
         if status not in set(ReleaseStatus):
             raise Invalid(
@@ -248,10 +256,13 @@ def rerun(
         )
     distribution.reserve_again(operation, app, release, artifacts_of(operation, release))
     move(operation.session, release, ReleaseStatus.VALIDATING, failure=None)
-    for job in again:
-        artifact = operation.session.get_one(Artifact, job.artifact_id)
-        if artifact.status is ArtifactStatus.REJECTED:
+    affected = {job.artifact_id for job in again}
+    for artifact in artifacts_of(operation, release):
+        if artifact.status is ArtifactStatus.PENDING or (
+            artifact.status is ArtifactStatus.REJECTED and artifact.id in affected
+        ):
             move(operation.session, artifact, ArtifactStatus.VALIDATING)
+    for job in again:
         jobs.run_again(operation.session, job, now=operation.now)
         _log.info("job_run_again", job_id=job.id, by=operation.actor.name)
         operation.ring.append(job.id)
@@ -332,11 +343,14 @@ def _reject(
     ]
     names = {artifact.id: artifact.filename or artifact.platform for artifact in artifacts}
     failure = _failure(bad, names, release.id)
+    guilty = {job.artifact_id for job in bad}
     for artifact in artifacts:
-        if artifact.status is ArtifactStatus.VALIDATING and any(
-            job.artifact_id == artifact.id for job in bad
-        ):
-            move(operation.session, artifact, ArtifactStatus.REJECTED)
+        if artifact.status is ArtifactStatus.VALIDATING:
+            move(
+                operation.session,
+                artifact,
+                ArtifactStatus.REJECTED if artifact.id in guilty else ArtifactStatus.PENDING,
+            )
     distribution.let_go(artifacts)
     move(operation.session, release, ReleaseStatus.REJECTED, failure=failure)
     rules = sorted(

@@ -7,7 +7,7 @@ A move is compare-and-set: `UPDATE … WHERE state = old`, and exactly one row m
                           ↑   ↓
                         rejected
     artifact   pending → validating → stored        (a link without a file ends as `linked`)
-                             ↑ ↓
+                  ↑───────┘  ↑ ↓                    (a good one in a release that is rejected waits as `pending`)
                            rejected
     job        queued → running → succeeded | failed (the artifact's fault) | errored (ours)
                  ↑─────────┘ (a retry, a lost lease)
@@ -93,7 +93,12 @@ RELEASE_MOVES: Final = {
 }
 ARTIFACT_MOVES: Final = {
     ArtifactStatus.PENDING: {ArtifactStatus.VALIDATING},
-    ArtifactStatus.VALIDATING: {ArtifactStatus.STORED, ArtifactStatus.LINKED, ArtifactStatus.REJECTED},
+    ArtifactStatus.VALIDATING: {
+        ArtifactStatus.STORED,
+        ArtifactStatus.LINKED,
+        ArtifactStatus.REJECTED,
+        ArtifactStatus.PENDING,
+    },
     ArtifactStatus.REJECTED: {ArtifactStatus.VALIDATING},
     ArtifactStatus.STORED: set(),
     ArtifactStatus.LINKED: set(),

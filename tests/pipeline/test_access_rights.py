@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from pipeline import apps, release, tokens
+from pipeline import apps, channel, release, tokens
 from pipeline.access import (
     ANONYMOUS,
     RIGHTS,
@@ -277,3 +277,48 @@ def test_a_change_that_changes_nothing_is_not_recorded(domain: Domain):
     with domain.write(admin) as operation:
         apps.change(operation, "notes", name="Better notes", platforms=["ios"])
     assert domain.events("app.changed") == 1
+
+
+def test_a_testers_scope_of_channels_narrows_what_is_told_as_well(domain: Domain):
+    """As on pages and downloads: what those channels offer now, and no other channel or release."""
+    domain.app("notes")
+    ci = domain.actor("ci")
+    old = domain.published(ci, "notes", "1.0", channel_name="beta")
+    beta = domain.published(ci, "notes", "1.1", channel_name="beta")
+    stable = domain.published(ci, "notes", "2.0", channel_name="stable")
+    loose = domain.published(ci, "notes", "3.0")
+    everybody = [loose, stable, beta, old]
+    seen = {}
+    for name, actor in {
+        "scoped": domain.actor("tester", channels=["beta"]),
+        "tester": domain.actor("tester"),
+        "scoped ci": domain.actor("ci", channels=["beta"]),
+    }.items():
+        with domain.read(actor) as operation:
+            app = apps.find(operation, "notes")
+            listed = [row.id for row in release.of_app(operation, app)]
+            channels = [row.name for row in channel.of_app(operation, app)]
+            found = []
+            for release_id in everybody:
+                try:
+                    found.append(release.find(operation, release_id)[1].id)
+                except NotFound:
+                    continue
+        assert found == listed
+        seen[name] = (listed, channels)
+    assert seen == {
+        "scoped": ([beta], ["beta"]),
+        "tester": (everybody, ["beta", "stable"]),
+        "scoped ci": (everybody, ["beta", "stable"]),
+    }
+    with (
+        pytest.raises(NotFound, match="no channel"),
+        domain.read(domain.actor("tester", channels=["beta"])) as operation,
+    ):
+        channel.find(operation, "notes", "stable")
+    with domain.write(domain.actor()) as operation:
+        apps.change(operation, "notes", access="public")
+    with domain.read(domain.actor("tester", channels=["beta"])) as operation:
+        assert len(release.of_app(operation, apps.find(operation, "notes"))) == 4, (
+            "a public app is everybody's"
+        )

@@ -58,7 +58,7 @@ def test_nothing_enters_the_store_before_the_last_artifact_has_passed(domain: Do
     assert "b.bin" in row.failure["detail"]
     assert "it is broken" in row.failure["detail"]
     good, bad = domain.artifacts(release_id)
-    assert (good.status, bad.status) == (ArtifactStatus.VALIDATING, ArtifactStatus.REJECTED)
+    assert (good.status, bad.status) == (ArtifactStatus.PENDING, ArtifactStatus.REJECTED)
     assert domain.events("release.rejected") == 1
     assert domain.events("release.published") == 0
 
