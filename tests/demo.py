@@ -95,13 +95,14 @@ def wait_until_ready(url: str, server: subprocess.Popen[bytes]) -> None:
 
 
 def stop() -> None:
-    """End the server of an earlier demo, if its process id still is that server's."""
+    """End the server of an earlier demo, if its process id still is that server's, and say so."""
     try:
         pid = int(PID_FILE.read_text())
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ValueError):
-        return
+        command = b""
     if b"distd" not in command:
+        print("no demo server is running", flush=True)
         return
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS

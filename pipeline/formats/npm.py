@@ -7,6 +7,7 @@ Sources: docs.npmjs.com, package.json; node-semver; W3C Subresource Integrity fo
 """
 
 import base64
+import json
 import re
 from typing import Any, Final
 
@@ -78,9 +79,9 @@ def read(source: Source) -> Report:
 def _describe(report: Report, package: dict[str, Any], *, has_gyp: bool) -> None:
     name, version = package.get("name"), package.get("version")
     if not isinstance(name, str) or len(name) > _NAME_MAX_CHARS or not _NAME.fullmatch(name):
-        raise Malformed(BAD_PACKAGE_JSON, f"the name is {_text(name)!r}")
+        raise Malformed(BAD_PACKAGE_JSON, _told("name", name))
     if not isinstance(version, str) or not _VERSION.fullmatch(version):
-        raise Malformed(BAD_PACKAGE_JSON, f"the version {_text(version)!r} is no semantic version")
+        raise Malformed(BAD_PACKAGE_JSON, f"{_told('version', version)}, and a semantic version is needed")
     engines = package.get("engines")
     node = engines.get("node") if isinstance(engines, dict) else None
     report.metadata = Metadata(
@@ -111,6 +112,11 @@ def _describe(report: Report, package: dict[str, Any], *, has_gyp: bool) -> None
         details[shown] = (
             [_text(item) for item in list(value)[:NAMES_SHOWN]] if isinstance(value, dict) else []
         )
+
+
+def _told(key: str, value: Any) -> str:
+    """What package.json says of a key that it has to have, as JSON."""
+    return f"there is no {key}" if value is None else f"the {key} is {json.dumps(value)[:TEXT_MAX_CHARS]}"
 
 
 def _install_scripts(scripts: Any, *, has_gyp: bool) -> list[str]:
