@@ -40,6 +40,8 @@ GROUPS: Final[Mapping[str, tuple[str, str]]] = {
     "expiring": ("expiring", "Profiles, certificates, tokens and links that end soon."),
     "inspect": ("inspect", "What is in a file, with no server."),
     "cas": ("cas", "Folders as trees of blobs in a store, with no server."),
+    "mirror": ("mirror", "An app's releases in a folder, to be verified offline."),
+    "verify": ("verify", "Files, mirrors and addresses against a key, with no server."),
     "contract": ("contract", "The distribution index: export, resolve, verify, compatibility."),
     "pkg": ("pkg", "Signed packages: create, sign, verify, unpack, with no server."),
     "login": ("login", "Store a server and its token."),

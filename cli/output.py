@@ -81,7 +81,8 @@ class Output:
             self._err, f"dist: {error.title}: {error.detail}" if error.title else f"dist: {error.detail}"
         )
         for problem in error.extra.get("problems") or ():
-            self._write(self._err, f"  {problem['path']}: {problem['message']}. {problem['remedy']}")
+            rule = f"{problem['rule']}: " if "rule" in problem else ""
+            self._write(self._err, f"  {problem['path']}: {rule}{problem['message']}. {problem['remedy']}")
         for row in error.extra.get("errors") or ():
             if isinstance(row, dict):
                 self._write(self._err, f"  {row.get('pointer', '')}: {row.get('detail', '')}")

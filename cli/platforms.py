@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from .errors import usage
+
 PLATFORMS: Final = ("ios", "android", "macos", "windows", "linux", "any")
 
 
@@ -93,3 +95,10 @@ def architecture_in(name: str) -> str:
     """The architecture that a file name speaks of, or nothing."""
     found = _ARCHITECTURE.search(name.lower())
     return _ARCHITECTURES[found[1]] if found else ""
+
+
+def known_platform(name: str | None) -> str | None:
+    """The name of a platform, if it is one. Raises CliError."""
+    if name is not None and name not in PLATFORMS:
+        raise usage(f"{name!r} is not a platform.", f"Use {', '.join(PLATFORMS)}.")
+    return name

@@ -1,4 +1,4 @@
-"""Which keys this person trusts, and what to do about an unknown one: the policy of `dist pkg`, which the library does not have.
+"""Which keys this person trusts, and what to do about an unknown one: the policy of `dist pkg` and `dist verify`, which no library has.
 
 Keys are those of --key and no others, or else those of the file that `$DIST_TRUSTED_KEYS` names, or else of `trusted_keys` in the
 configuration folder. With --tofu the key of a package of which nothing is known is added to that file, for packages of that name.
@@ -29,6 +29,18 @@ def trusted_keys(keys: Sequence[str], environ: Mapping[str, str]) -> bytes:
         path = keys_file(environ)
         return _read(path) if path.exists() else b""
     return b"".join((_read(Path(key)) if Path(key).is_file() else key.encode()) + b"\n" for key in keys)
+
+
+def demanded(keys: Sequence[str], environ: Mapping[str, str]) -> bytes:
+    """As `trusted_keys`, where nothing can be said without a key. Raises CliError when there is none."""
+    found = trusted_keys(keys, environ)
+    if not found.strip():
+        raise usage(
+            "No key is trusted, so nothing can be verified.",
+            f"Give --key with the publisher's public key (or its file), or put it into {keys_file(environ)}. Get it by another way than "
+            "what it is to verify.",
+        )
+    return found
 
 
 def decision(*, tofu: bool, anyone: bool) -> Callable[[Mapping[str, Any]], None]:

@@ -12,7 +12,7 @@ from .errors import usage
 from .files import local_file
 from .manifest import ATTACHMENT_KINDS, IOS_MODES
 from .output import Output
-from .platforms import PLATFORMS, guess
+from .platforms import PLATFORMS, guess, known_platform
 from .publishing import add_artifact, add_attachment, send
 
 
@@ -25,6 +25,7 @@ class Said:
     format: str | None = None
     variant: str | None = None
     ios: dict[str, str] | None = None
+    contract: dict[str, Any] | None = None
     attachment: str | None = None
     owner: str | None = None
 
@@ -75,13 +76,25 @@ def _artifact(said: Said, filename: str | None, path: str | None) -> Artifact:
         format=said.format,
         variant=said.variant,
         ios=said.ios,
-        contract=None,
+        contract=said.contract,
     )
 
 
+def contract_of(words: Sequence[str]) -> dict[str, Any] | None:
+    """The tuple for the distribution index from KEY=VALUE words, as `contract` in dist.json has it; None without any."""
+    found: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise usage(
+                f"--contract {word!r} is not KEY=VALUE.", "As in --contract target=x86_64-unknown-linux-gnu."
+            )
+        found[key] = int(value) if key == "source_date_epoch" and value.isdecimal() else value
+    return found or None
+
+
 def _check(said: Said) -> None:
-    if said.platform is not None and said.platform not in PLATFORMS:
-        raise usage(f"{said.platform!r} is not a platform.", f"Use {', '.join(PLATFORMS)}.")
+    known_platform(said.platform)
     if said.attachment is not None and said.attachment not in ATTACHMENT_KINDS:
         raise usage(
             f"{said.attachment!r} is not a kind of attachment.", f"Use {', '.join(ATTACHMENT_KINDS)}."

@@ -105,10 +105,13 @@ def of_app(
     before: str | None = None,
     limit: int = 50,
 ) -> list[Release]:
-    """Releases of an app, newest first, of a version or of those `starting` so; those without the right to see more get published ones."""
+    """Releases of an app, newest first, of a version or of those `starting` so; those without the right to see more get published ones, or revoked ones when they ask for these."""
     query = select(Release).where(Release.app_id == app.id)
     if not operation.actor.may(Right.RELEASE_READ, app=app.slug):
-        query = query.where(Release.status == ReleaseStatus.PUBLISHED)
+        query = query.where(
+            Release.status
+            == (ReleaseStatus.REVOKED if status == ReleaseStatus.REVOKED else ReleaseStatus.PUBLISHED)
+        )
     scope = channel.scope_of(operation, app)
     if scope is not None:
         query = query.where(col(Release.id).in_(channel.offering(scope)))

@@ -9,7 +9,7 @@ from ..document import rows as rows_of
 from ..errors import CliError, usage
 from ..output import size, table
 from ..paths import segment
-from ..platforms import PLATFORMS
+from ..platforms import PLATFORMS, known_platform
 from ..session import Session, command, group
 from ..words import required
 
@@ -44,6 +44,7 @@ def list_artifacts(
     platform: Platform = None,
 ) -> None:
     """List the artifacts of a release, of a channel, or of an app's releases."""
+    known_platform(platform)
     word = _one_word(words)
     if word is not None and word.startswith("rel_"):
         release = release or word
@@ -85,6 +86,14 @@ def upload_files(
     ios_url: Annotated[
         str | None, typer.Option("--ios-url", metavar="URL", help="The TestFlight link; then without a file.")
     ] = None,
+    contract: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--contract",
+            metavar="KEY=VALUE",
+            help="For the distribution index: target, toolchain, and what else `contract` in dist.json has.",
+        ),
+    ] = None,
     attachment: Annotated[
         str | None,
         typer.Option("--attachment", metavar="KIND", help="Attach the file: sbom, provenance, signature, …"),
@@ -110,7 +119,7 @@ def upload_files(
     }
     if not rest and not ios_url:
         raise usage("No file is named.", "Name at least one.")
-    from ..uploading import Said, add_files  # noqa: PLC0415  needs httpx
+    from ..uploading import Said, add_files, contract_of  # noqa: PLC0415  needs httpx
 
     said = Said(
         platform=platform,
@@ -118,6 +127,7 @@ def upload_files(
         format=form,
         variant=variant,
         ios=ios or None,
+        contract=contract_of(contract or []),
         attachment=attachment,
         owner=to,
     )

@@ -5,14 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
-from ..distribution import Asked, Index, read_folder
+from ..distribution import INDEX, Asked, Index, read_folder
 from ..distribution import resolve as resolve_row
 from ..distribution import verify as verify_rows
 from ..errors import CliError, usage
+from ..library import work
 from ..output import pairs, table
 from ..paths import segment
+from ..plugins import load
 from ..session import Session, command, group
 from ..strict_json import NotJson, parse
+from ..trusted import trusted_keys
 
 app = group("The distribution index: export, resolve, verify, compatibility.")
 
@@ -68,10 +71,22 @@ def verify(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", show_default=False, help="The folder that holds dist/.")
     ],
+    keys: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--key",
+            metavar="KEY",
+            help="A trusted public key, or its file: the index has to be signed by it.",
+        ),
+    ] = None,
 ) -> None:
-    """Check every row of an exported folder: checksums, the tuple in the manifest, provenance. Exit status 5 when one fails."""
+    """Check every row of an exported folder: checksums, the tuple in the manifest, provenance. Exit status 5 when one fails.
+
+    With --key also the signature of the index.
+    """
     index = read_folder(folder)
-    problems = verify_rows(folder, index)
+    signed = _signature_of(session, folder, index, trusted_keys(keys, session.environ) if keys else b"")
+    problems = [*signed.get("problems", []), *verify_rows(folder, index)]
     if problems:
         raise CliError(
             "validation_failed",
@@ -80,10 +95,16 @@ def verify(
             remedy="Use nothing of it. Export it again into an empty folder, and compare.",
             problems=problems,
         )
+    key_id = signed.get("key_id")
     session.output.result(
-        {"app": index.app, "artifacts": len(index.rows)},
-        [f"{folder}/dist: {len(index.rows)} artifacts of {index.app}, all as the index says"],
+        {"app": index.app, "artifacts": len(index.rows), "key_id": key_id},
+        [
+            f"{folder}/dist: {len(index.rows)} artifacts of {index.app}, all as the index says"
+            + (f", which key {key_id} signed" if key_id else "")
+        ],
     )
+    if key_id is None:
+        session.output.note("Who signed the index was not asked: give --key.")
 
 
 @command(app, "compatibility")
@@ -106,6 +127,26 @@ def compatibility(
     session.output.result(
         document, table(headings, [[row.get(key, "") for key in headings] for row in document["rows"]])
     )
+
+
+def _signature_of(session: Session, folder: Path, index: Index, trusted: bytes) -> dict[str, Any]:
+    """`key_id`, or `problems`; neither when no key is trusted."""
+    if not trusted.strip():
+        return {}
+    kit = load("verify", extra="package", what="The parts that verify")
+    signature = folder / f"{INDEX}.minisig"
+    found: dict[str, Any] = work(
+        session,
+        kit,
+        lambda _sink: kit.verify_index(
+            (folder / INDEX).read_bytes(),
+            signature.read_bytes() if signature.is_file() else None,
+            trusted=trusted,
+            app=index.app,
+            path=INDEX,
+        ),
+    )
+    return found
 
 
 def _index(session: Session, slug: str | None, folder: Path | None) -> Index:
