@@ -110,8 +110,11 @@ def _public_url(value: Any) -> str:
         or parts.query
         or parts.fragment
         or parts.username
+        or parts.path
     ):
-        raise ValueError("must be like https://dist.example.com (a path is allowed; no query, no user)")
+        raise ValueError(
+            "must be like https://dist.example.com: no user, no query, and no path, since pages link to each other from the root"
+        )
     return text
 
 

@@ -38,6 +38,7 @@ def test_the_data_directory_is_where_it_is_said_to_be(tmp_path: Path, monkeypatc
         ({"DISTD_PORT": ""}, "whole number"),
         ({"DISTD_PUBLIC_URL": "dist.example"}, "https://dist.example.com"),
         ({"DISTD_PUBLIC_URL": "ftp://x"}, "https://"),
+        ({"DISTD_PUBLIC_URL": "https://example.com/apps/"}, "no path"),
         ({"DISTD_PUBLIC_URL": "https://x/?q"}, "no query"),
         ({"DISTD_PUBLIC_URL": "https://user@x/"}, "no user"),
         ({"DISTD_TRUSTED_PROXIES": "everybody"}, "DISTD_TRUSTED_PROXIES"),
@@ -92,7 +93,6 @@ def test_other_programs_variables_are_none_of_ours(tmp_path: Path):
         ({"DISTD_HOST": "0.0.0.0", "DISTD_PORT": "80"}, "http://127.0.0.1:80"),
         ({"DISTD_HOST": "::1"}, "http://[::1]:8470"),
         ({"DISTD_PUBLIC_URL": "https://dist.example/"}, "https://dist.example"),
-        ({"DISTD_PUBLIC_URL": "https://example.com/apps/"}, "https://example.com/apps"),
     ],
 )
 def test_links_begin_with_the_public_url(tmp_path: Path, environment, url: str):
