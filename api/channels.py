@@ -9,12 +9,12 @@ from litestar import Response, delete, get, patch, post
 from api.bodies import Approval, ChannelChange, NewChannel, Promotion, Refusal, Rollback
 from api.paging import LIMIT_DEFAULT, limit_of, number_of, page, page_of_few
 from api.services import AnyRequest, Services
-from pipeline import approval, apps, channel
+from pipeline import approval, apps, channel, moving
 from pipeline.operation import Operation
 
 
 def _expected(value: Any) -> str | None:
-    return channel.UNSAID if value is msgspec.UNSET else value
+    return moving.UNSAID if value is msgspec.UNSET else value
 
 
 @get(
@@ -116,7 +116,7 @@ def promote_channel(
         request,
         services,
         data,
-        lambda operation: channel.promotion(
+        lambda operation: moving.promotion(
             operation, slug, name, data.release_id, expected=_expected(data.expected_release_id)
         ),
     )
@@ -137,7 +137,7 @@ def rollback_channel(
         request,
         services,
         wanted,
-        lambda operation: channel.way_back(
+        lambda operation: moving.way_back(
             operation, slug, name, to=wanted.to, expected=_expected(wanted.expected_release_id)
         ),
     )
@@ -147,7 +147,7 @@ def _move(
     request: AnyRequest,
     services: Services,
     wanted: Promotion | Rollback,
-    decide: Callable[[Operation], channel.Move],
+    decide: Callable[[Operation], moving.Move],
 ) -> Response[dict[str, Any]]:
     """Decide, and unless it is a dry run make the move in the same transaction."""
     if wanted.dry_run:
@@ -155,7 +155,7 @@ def _move(
             return Response(services.documents.move(decide(operation)), status_code=200)
     with services.writing(request) as operation:
         move = decide(operation)
-        moved = channel.make(operation, move, note=wanted.note)
+        moved = moving.make(operation, move, note=wanted.note)
         document = services.documents.moved(operation, move.app, moved)
     return Response(document, status_code=200 if moved.request is None else 202)
 
@@ -199,7 +199,7 @@ def show_request(request: AnyRequest, services: Services, request_id: str) -> di
         app, row = approval.find(operation, request_id)
         return {
             **services.documents.channel_request(operation, app, row),
-            "effect": channel.effect_of(operation, app, row).as_dict(),
+            "effect": moving.effect_of(operation, app, row).as_dict(),
         }
 
 
@@ -215,7 +215,7 @@ def approve_request(
 ) -> dict[str, Any]:
     data = data or Approval()
     with services.writing(request) as operation:
-        app, row, moved = channel.approve(
+        app, row, moved = moving.approve(
             operation, request_id, expected=_expected(data.expected_release_id), note=data.note
         )
         return {

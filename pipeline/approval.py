@@ -5,7 +5,7 @@
 * A request ends as approved, refused, withdrawn (by who asked, or because its release or channel went away) or expired. Its record
   stays.
 
-Left to others: what an approved request does to the pointer (`channel.py`).
+Left to others: what an approved request does to the pointer (`moving.py`).
 """
 
 from datetime import timedelta

@@ -12,7 +12,6 @@ from pipeline import installing
 from pipeline import release as releases
 from pipeline.access import Right
 from pipeline.availability import withheld
-from pipeline.channel import Move, Moved
 from pipeline.downloads import Downloads
 from pipeline.expiry import Expiring
 from pipeline.models import (
@@ -34,6 +33,7 @@ from pipeline.models import (
     WebhookDelivery,
     Worker,
 )
+from pipeline.moving import Move, Moved
 from pipeline.operation import Operation
 from pipeline.policy import Policy
 from pipeline.states import ArtifactStatus, DeliveryStatus, JobStatus, ReleaseStatus

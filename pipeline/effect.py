@@ -4,7 +4,7 @@ It says, before anything is moved: which platforms change (version and build fro
 go missing, and which installed clients will not follow. Going back is the hard case: most systems refuse, or never offer, a version that
 is lower than the installed one. Each such client is named with the reason and the way out.
 
-Left to others: reading the rows and moving the pointer (`channel.py`).
+Left to others: reading the rows and moving the pointer (`moving.py`).
 """
 
 import re

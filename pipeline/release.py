@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from sqlmodel import col, select
 
-from pipeline import channel, content, distribution, jobs, judging
+from pipeline import channel, content, distribution, jobs, judging, moving
 from pipeline.access import Actor, Right, Role
 from pipeline.audit import canonical
 from pipeline.errors import Conflict, Invalid, NotFound
@@ -331,7 +331,7 @@ def _publish(operation: Operation, app: App, release: Release, artifacts: list[A
         artifacts={artifact.id: artifact.sha256 for artifact in artifacts},
     )
     if release.channel is not None:
-        release.channel_result = channel.after_publish(operation, app, release, actor=submitter)
+        release.channel_result = moving.after_publish(operation, app, release, actor=submitter)
 
 
 def _reject(

@@ -156,7 +156,7 @@ def _distinct(moves: Iterable[tuple[str | None, datetime]], living: Mapping[str,
 
 
 def _rollback_window(lane: Lane, living: Mapping[str, Candidate], count: int) -> list[str]:
-    """The present release and those that one rollback after the other would come to: as `channel.rollback` walks."""
+    """The present release and those that one rollback after the other would come to: as `moving.rollback` walks."""
     first: dict[str | None, int] = {}
     for number, (release_id, _) in enumerate(lane.moves):
         first.setdefault(release_id, number)

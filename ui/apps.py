@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from litestar import Response, get, post
 
-from pipeline import approval, apps, channel, downloads, overview, release
+from pipeline import approval, apps, channel, downloads, moving, overview, release
 from pipeline.access import Right
 from pipeline.models import Release
 from pipeline.states import ReleaseStatus
@@ -120,7 +120,7 @@ def routes(frame: PageFrame) -> list[Any]:
     @get("/apps/{slug:str}/channels/{name:str}/rollback", sync_to_thread=True)
     def rollback_page(request: AnyRequest, slug: str, name: str, to: str | None = None) -> Response[bytes]:
         with frame.looking(request) as operation:
-            move = channel.way_back(operation, slug, name, to=to)
+            move = moving.way_back(operation, slug, name, to=to)
             return frame.shown(
                 request,
                 "move.html",
@@ -134,7 +134,7 @@ def routes(frame: PageFrame) -> list[Any]:
     async def rollback(request: AnyRequest, slug: str, name: str) -> Response[bytes]:
         form = await request.form()
         with frame.changing(request, form) as operation:
-            moved = channel.rollback(
+            moved = moving.rollback(
                 operation,
                 slug,
                 name,
@@ -150,7 +150,7 @@ def routes(frame: PageFrame) -> list[Any]:
         note = str(form.get("note", ""))
         with frame.changing(request, form) as operation:
             if verdict == "approve":
-                channel.approve(operation, request_id, note=note)
+                moving.approve(operation, request_id, note=note)
             else:
                 approval.refuse(operation, request_id, note=note)
         return frame.done(f"/apps/{slug}/channels", said=frame.say(request, "Decided."))

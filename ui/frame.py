@@ -17,12 +17,12 @@ from litestar.datastructures import Cookie
 from pipeline import sessions
 from pipeline.access import ANONYMOUS, Actor
 from pipeline.admission import Admission
-from pipeline.channel import Moved
 from pipeline.database import Database
 from pipeline.documents import Documents
 from pipeline.errors import DomainError, Forbidden, Invalid, NotFound, TicketRefused, Unauthorized, Withdrawn
 from pipeline.garbage import Collected
 from pipeline.models import Artifact
+from pipeline.moving import Moved
 from pipeline.operation import Operation
 from pipeline.settings import Settings
 from pipeline.store.layout import Layout

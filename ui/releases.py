@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from litestar import Response, get, post
 
-from pipeline import channel, comparison, downloads, release, removal
+from pipeline import channel, comparison, downloads, moving, release, removal
 from pipeline.access import Right
 from pipeline.errors import NotFound
 from pipeline.models import App, Release, ReleasePin
@@ -85,7 +85,7 @@ def routes(frame: PageFrame) -> list[Any]:
     @get("/apps/{slug:str}/releases/{release_id:str}/promote", sync_to_thread=True)
     def promote_page(request: AnyRequest, slug: str, release_id: str, channel_name: str) -> Response[bytes]:
         with frame.looking(request) as operation:
-            move = channel.promotion(operation, slug, channel_name.strip(), release_id)
+            move = moving.promotion(operation, slug, channel_name.strip(), release_id)
             action = f"/apps/{slug}/releases/{release_id}/promote"
             return frame.shown(request, "move.html", operation, app=move.app, move=move, action=action)
 
@@ -94,7 +94,7 @@ def routes(frame: PageFrame) -> list[Any]:
         form = await request.form()
         name = str(form.get("channel", ""))
         with frame.changing(request, form) as operation:
-            moved = channel.promote(
+            moved = moving.promote(
                 operation,
                 slug,
                 name,

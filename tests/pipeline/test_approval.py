@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline import approval, channel, people, release, tokens
+from pipeline import approval, channel, moving, people, release, tokens
 from pipeline.access import Actor, Role, actor_of
 from pipeline.errors import Conflict, Forbidden, NotFound
 from pipeline.models import ChannelRequest
@@ -34,14 +34,14 @@ def points_to(domain: Domain, name: str = "stable") -> str | None:
         return channel.find(operation, "notes", name)[1].release_id
 
 
-def promote(domain: Domain, actor: Actor, release_id: str, **more) -> channel.Moved:
+def promote(domain: Domain, actor: Actor, release_id: str, **more) -> moving.Moved:
     with domain.write(actor) as operation:
-        return channel.promote(operation, "notes", "stable", release_id, **more)
+        return moving.promote(operation, "notes", "stable", release_id, **more)
 
 
-def approve(domain: Domain, actor: Actor, request_id: str, **more) -> channel.Moved:
+def approve(domain: Domain, actor: Actor, request_id: str, **more) -> moving.Moved:
     with domain.write(actor) as operation:
-        return channel.approve(operation, request_id, **more)[2]
+        return moving.approve(operation, request_id, **more)[2]
 
 
 def pending(domain: Domain) -> list[ChannelRequest]:
@@ -191,10 +191,10 @@ def test_a_rollback_to_what_was_approved_before_is_made_at_once(domain, app, man
     promote(domain, manager, two)
     protect(domain)
     with domain.write(manager) as operation:
-        moved = channel.rollback(operation, app, "stable")
+        moved = moving.rollback(operation, app, "stable")
     assert (moved.request, moved.effect.direction, points_to(domain)) == (None, "back", one)
     with domain.write(manager) as operation:
-        assert channel.rollback(operation, app, "stable", to=three).request is not None
+        assert moving.rollback(operation, app, "stable", to=three).request is not None
     assert points_to(domain) == one
 
 
@@ -227,7 +227,7 @@ def test_two_promotions_at_once_one_wins_and_the_other_hears_who_moved_it(domain
     releases = [domain.published(people[0], app, version) for version in ("1.0", "2.0")]
     answers = in_threads(2, lambda n: promote(domain, people[n], releases[n], expected=None))
     lost = [answer for answer in answers if isinstance(answer, Conflict)]
-    won = [answer for answer in answers if isinstance(answer, channel.Moved)]
+    won = [answer for answer in answers if isinstance(answer, moving.Moved)]
     assert (len(won), len(lost)) == (1, 1)
     assert points_to(domain) == won[0].channel.release_id
     assert "a release-manager moved it at" in lost[0].detail
@@ -246,7 +246,7 @@ def test_two_approvals_at_once_move_the_channel_once(domain, app, manager):
 def test_a_decision_alone_changes_nothing(domain, app, manager):
     one = domain.published(manager, app, "1.0")
     with domain.read(manager) as operation:
-        move = channel.promotion(operation, app, "stable", one)
+        move = moving.promotion(operation, app, "stable", one)
         assert (move.effect.direction, move.needs_approval, move.previous) == ("first", False, None)
         with pytest.raises(NotFound):
             channel.find(operation, app, "stable")

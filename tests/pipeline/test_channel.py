@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline import channel, draft, release
+from pipeline import channel, draft, moving, release
 from pipeline.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
 from tests.support.domain import Domain, in_threads
 
@@ -20,12 +20,12 @@ def versions(domain: Domain, manager) -> list[str]:
 
 def promote(domain: Domain, actor, release_id: str, name: str = "beta", **options):
     with domain.write(actor) as operation:
-        return channel.promote(operation, "notes", name, release_id, **options)
+        return moving.promote(operation, "notes", name, release_id, **options)
 
 
 def roll_back(domain: Domain, actor, **options) -> str | None:
     with domain.write(actor) as operation:
-        return channel.rollback(operation, "notes", "beta", **options).channel.release_id
+        return moving.rollback(operation, "notes", "beta", **options).channel.release_id
 
 
 def pointed(domain: Domain, actor, name: str = "beta") -> tuple[str | None, int]:

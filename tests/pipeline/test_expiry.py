@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from pipeline import apps, channel, expiry, links, release, removal, tokens
+from pipeline import apps, expiry, links, moving, release, removal, tokens
 from pipeline.access import Actor
 from pipeline.errors import Forbidden, Invalid, NotFound
 from pipeline.expiry import Expiring
@@ -46,7 +46,7 @@ def test_what_a_channel_offers_is_shown_with_its_uses_the_most_urgent_first(
 ) -> None:
     first = publish(domain, admin, "1.0", channel="beta", details=PROFILE, signers=[SIGNER])
     with domain.write(admin) as operation:
-        channel.promote(operation, "notes", "stable", first)
+        moving.promote(operation, "notes", "stable", first)
     profile, certificate = seen(domain, admin)
     assert (profile.kind, profile.name, profile.app) == ("profile", "Notes Enterprise", "notes")
     assert profile.days_left(domain.clock()) == -20

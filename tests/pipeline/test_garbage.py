@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlmodel import SQLModel, select
 
-from pipeline import channel, draft, removal
+from pipeline import draft, moving, removal
 from pipeline.access import Actor
 from pipeline.check import check
 from pipeline.errors import Conflict
@@ -174,7 +174,7 @@ def test_a_release_is_restored_from_the_trash_and_not_after(domain, manager, unh
     assert blob(domain).condemned_at is None
     assert sound(domain)
     with domain.write(manager) as operation:
-        channel.promote(operation, "notes", "beta", unheld)
+        moving.promote(operation, "notes", "beta", unheld)
     remove(domain, unheld)
     for _ in range(4):
         domain.clock.move(days=8)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlmodel import select
 
-from pipeline import app_policy, channel, hindsight, pins, release, webhooks
+from pipeline import app_policy, channel, hindsight, moving, pins, release, webhooks
 from pipeline.access import Actor
 from pipeline.errors import Conflict, Forbidden, Invalid, NotFound, PolicyRefused
 from pipeline.models import WebhookDelivery
@@ -511,7 +511,7 @@ def test_limits_hold_for_an_artifact_and_for_the_release(domain: Domain, ci: Act
 
 def promote(domain: Domain, actor: Actor, name: str, release_id: str) -> None:
     with domain.write(actor) as operation:
-        channel.promote(operation, "notes", name, release_id)
+        moving.promote(operation, "notes", name, release_id)
 
 
 def test_a_requested_channel_that_refuses_a_release_refuses_its_publish(
@@ -589,12 +589,12 @@ def test_a_rollback_to_what_was_there_is_always_possible_and_to_what_never_was_i
         {"channels": {"stable": {"rules": {"debuggable": "error", "build-not-higher": "error"}}}},
     )
     with domain.write(admin) as operation:
-        channel.rollback(operation, "notes", "stable")
+        moving.rollback(operation, "notes", "stable")
     promote(domain, admin, "stable", second)
     with domain.write(admin) as operation:
-        channel.rollback(operation, "notes", "stable", to=first)
+        moving.rollback(operation, "notes", "stable", to=first)
     with domain.write(admin) as operation, pytest.raises(PolicyRefused):
-        channel.rollback(operation, "notes", "stable", to=never)
+        moving.rollback(operation, "notes", "stable", to=never)
 
 
 def test_an_older_release_is_promoted_unless_the_channel_itself_asks_for_rising_builds(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlmodel import Session, select
 
-from pipeline import channel, deliveries, release, webhooks
+from pipeline import deliveries, moving, release, webhooks
 from pipeline.access import Actor
 from pipeline.documents import Documents
 from pipeline.errors import Forbidden, Invalid, NotFound
@@ -103,7 +103,7 @@ def test_a_change_that_is_rolled_back_tells_nothing(domain: Domain, admin: Actor
     listen(domain, admin)
     with domain.database.engine.connect() as connection, Session(connection) as session:
         operation = Operation(session, admin, domain.clock())
-        channel.promote(operation, "notes", "beta", release_id)
+        moving.promote(operation, "notes", "beta", release_id)
         announce(operation, Documents(""))
         session.flush()
         session.rollback()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline import channel, draft, release
+from pipeline import channel, draft, moving, release
 from pipeline.errors import Conflict, Forbidden, Immutable, Invalid, NotFound
 from pipeline.models import Release
 from pipeline.states import (
@@ -204,7 +204,7 @@ def test_a_revoked_release_leaves_its_channels_and_keeps_its_record(domain: Doma
         release.revoke(operation, new, reason="again")
     assert domain.events("release.revoked") == 1
     with pytest.raises(Conflict, match="published releases only"), domain.write(manager) as operation:
-        channel.promote(operation, "notes", "beta", new)
+        moving.promote(operation, "notes", "beta", new)
 
 
 @pytest.mark.parametrize("reason", ["", "   ", "x" * 2001])

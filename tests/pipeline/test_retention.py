@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipeline import apps, channel, download, release, removal
+from pipeline import apps, download, moving, release, removal
 from pipeline.access import Actor
 from pipeline.errors import Conflict, Forbidden, Invalid, Withdrawn
 from pipeline.retention import Candidate, Lane, Rule, Rules, decide, parse
@@ -54,13 +54,13 @@ def test_the_rollback_window_follows_the_pointer_and_not_the_calendar():
 
 
 def test_the_rollback_window_is_where_rollbacks_really_go(domain: Domain):
-    """The pure walk and `channel.rollback` agree, over a history that goes to and fro."""
+    """The pure walk and `moving.rollback` agree, over a history that goes to and fro."""
     domain.app("notes")
     manager = domain.actor("release-manager")
     ids = [domain.published(manager, "notes", f"{number}.0") for number in range(5)]
     for number in (0, 1, 0, 2, 3, 1, 4):
         with domain.write(manager) as operation:
-            channel.promote(operation, "notes", "stable", ids[number])
+            moving.promote(operation, "notes", "stable", ids[number])
     with domain.read(manager) as operation:
         app = apps.find(operation, "notes")
         verdicts = removal._verdicts(operation, app, Rules(Rule(keep_last=50, keep_days=0)))
@@ -73,7 +73,7 @@ def test_the_rollback_window_is_where_rollbacks_really_go(domain: Domain):
     while True:
         try:
             with domain.write(manager) as operation:
-                walked.add(channel.rollback(operation, "notes", "stable").channel.release_id)
+                walked.add(moving.rollback(operation, "notes", "stable").channel.release_id)
         except Conflict:
             break
     assert window == walked
@@ -224,11 +224,11 @@ def test_a_removed_release_answers_with_the_reason_and_no_channel_takes_it(domai
         with pytest.raises(Withdrawn, match="last offered it on"), domain.read(actor) as operation:
             download.open_download(operation, artifact.id, artifact.filename)
     with pytest.raises(Conflict, match="removed"), domain.write(manager) as operation:
-        channel.promote(operation, "notes", "stable", ids[0])
+        moving.promote(operation, "notes", "stable", ids[0])
     with pytest.raises(Conflict, match="removed"), domain.write(manager) as operation:
         removal.pin(operation, ids[0])
     with domain.write(manager) as operation:
-        assert channel.rollback(operation, "notes", "beta").channel.release_id == ids[2]
+        assert moving.rollback(operation, "notes", "beta").channel.release_id == ids[2]
 
 
 def test_a_pin_keeps_a_release_and_without_it_the_rules_decide_again(domain, manager):
@@ -256,7 +256,7 @@ def test_a_removal_is_undone_and_the_next_run_does_not_repeat_it(domain, manager
         download.open_download(operation, artifact.id, artifact.filename)
     assert run(domain, admin) == []
     with domain.write(manager) as operation:
-        channel.promote(operation, "notes", "stable", ids[0])
+        moving.promote(operation, "notes", "stable", ids[0])
 
 
 def test_only_an_admin_sets_rules_and_runs_them(domain, manager):
@@ -272,7 +272,7 @@ def test_only_an_admin_sets_rules_and_runs_them(domain, manager):
 def test_a_promotion_before_the_run_keeps_what_a_preview_had_given_up(domain, manager):
     ids = publish(domain, manager, 4)
     with domain.write(manager) as operation:
-        channel.promote(operation, "notes", "stable", ids[0])
+        moving.promote(operation, "notes", "stable", ids[0])
     assert run(domain, strict(domain)) == [ids[1]]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlmodel import func, select
 
-from pipeline import apps, channel, content, draft, jobs, pins, release, removal
+from pipeline import apps, content, draft, jobs, moving, pins, release, removal
 from pipeline.access import ANONYMOUS, Actor
 from pipeline.check import check
 from pipeline.errors import Conflict, NotFound, Unauthorized
@@ -282,7 +282,7 @@ def test_a_blob_is_for_whoever_may_have_an_artifact_that_needs_it(domain, manage
     assert not may_fetch(domain, manager, digest, tree=True), "a blob, and no tree"
     assert not may_fetch(domain, manager, digest_of(package())), "the package file has an address of its own"
     with domain.write(manager) as operation:
-        channel.promote(operation, "notes", "beta", done.id)
+        moving.promote(operation, "notes", "beta", done.id)
     assert may_fetch(domain, beta, digest)
     with domain.write(domain.actor("admin")) as operation:
         apps.change(operation, "notes", access="public")

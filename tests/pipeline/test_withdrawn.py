@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline import channel, download, release
+from pipeline import channel, download, moving, release
 from pipeline.access import ANONYMOUS, Actor
 from pipeline.errors import Conflict, NotFound, Unauthorized, Withdrawn
 from tests.support.domain import Domain
@@ -82,4 +82,4 @@ def test_no_channel_takes_a_revoked_release(domain, manager):
     one = domain.published(manager, "notes", "1.0")
     revoke(domain, manager, one)
     with pytest.raises(Conflict, match=REASON), domain.write(manager) as operation:
-        channel.promote(operation, "notes", "beta", one)
+        moving.promote(operation, "notes", "beta", one)

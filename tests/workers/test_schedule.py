@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlmodel import select
 
-from pipeline import approval, apps, channel, jobs, removal, webhooks
+from pipeline import approval, apps, channel, jobs, moving, removal, webhooks
 from pipeline.errors import Conflict
 from pipeline.failpoints import FailPoints
 from pipeline.garbage import Collector
@@ -88,7 +88,7 @@ def test_a_promotion_and_a_run_at_once_leave_no_channel_without_its_release(doma
             schedule(domain).retain()
             return
         with domain.write(manager) as operation:
-            channel.promote(operation, "notes", f"customer-{number}", ids[number - 1])
+            moving.promote(operation, "notes", f"customer-{number}", ids[number - 1])
 
     answers = in_threads(4, act)
     with domain.read(manager) as operation:
@@ -118,7 +118,7 @@ def test_requests_past_their_time_are_written_down_as_expired(domain: Domain):
         channel.protect(operation, "notes", "stable", protected=True)
     one = domain.published(manager, "notes", "1.0")
     with domain.write(manager) as operation:
-        request = channel.promote(operation, "notes", "stable", one).request
+        request = moving.promote(operation, "notes", "stable", one).request
     assert request is not None
     schedule(domain).expire()
     domain.clock.move(days=8)
