@@ -332,7 +332,7 @@ def test_publishers_and_collectors_at_once_lose_nothing_that_is_referred_to(hast
         ).all()
     assert held
     assert all(hasty.store.verify(digest) for digest in held)
-    assert sum(len(run.removed) for run in done), "collectors had something to do"
+    assert any(run.condemned or run.trashed or run.removed for run in done), "collectors had something to do"
     assert sound(hasty)
 
 
