@@ -3,13 +3,14 @@
 * `put` and `put_pieces` are idempotent and atomic: a blob is there whole or not at all, and two writers of one blob do no harm. What has
   another digest than `expected` is not kept.
 * `open` gives the bytes under a name without having read them: whoever uses them verifies them on the way (`verified`).
+* A blob that was put is there to stay: its bytes are on the disk before its name is. `together` does so for many of them at once.
 * A tree is stored as the blob of its text.
 """
 
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from typing import BinaryIO, Protocol
 
 from pipeline.package.blob import pieces_of
@@ -35,6 +36,9 @@ class Cas(Protocol):
 
     def put_pieces(self, pieces: Iterable[bytes], *, expected: Digest | None = None) -> tuple[Digest, int]:
         """Keep these bytes; their id and size. Raises `malformed` when they are not the expected ones."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """A block within which blobs are put more cheaply: they are found at once, and there to stay when the block ends."""
 
 
 def absent(blob: Digest) -> PackageError:

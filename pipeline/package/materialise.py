@@ -4,9 +4,10 @@
 2. make a staging folder beside the target, of this thread alone
 3. write folders and files into it, every byte verified, each blob fetched once; no file is opened through a link, since none is there yet
 4. make the symbolic links, which `tree.py` has found to stay inside
-5. let the caller have its last word (`before_publishing`), then rename the staging folder to the target
+5. let the caller have its last word (`before_publishing`)
+6. sync it to the disk, rename it to the target, and sync the name
 
-A failure or a crash before step 5 leaves no target. Modes are 0777 or 0666 less the umask. Nothing is synced to the disk.
+A failure, a crash or a power cut before step 6 leaves no target, and after it a whole one. Modes are 0777 or 0666 less the umask.
 """
 
 import os
@@ -17,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from pipeline.durable import file_system, sync
 from pipeline.package.errors import Sink, invalid, quiet, telling
 from pipeline.package.sources import Source, first_good
 from pipeline.package.tree import Entry, Mode, Tree
@@ -43,12 +45,16 @@ def materialise(
             _remove(staging)
         staging.mkdir()  # 2
         try:
-            _fill(tree, staging, sources, sink)
-            before_publishing()  # 5
-            staging.rename(target)
+            with file_system(staging) as disk:
+                _fill(tree, staging, sources, sink)
+                before_publishing()  # 5
+                disk.sync(_below(staging))  # 6
+                staging.rename(target)
         except BaseException:
-            _remove(staging)
+            if staging.exists():
+                _remove(staging)
             raise
+        sync(target.parent)
 
 
 def _is_empty_folder(path: Path) -> bool:
@@ -89,6 +95,13 @@ class _Copy:
 
     def open(self, _: Entry) -> BinaryIO:
         return self.path.open("rb")
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """All files and folders that hold bytes of their own."""
+    for place, _, files in os.walk(folder):
+        yield Path(place)
+        yield from (path for name in files if not (path := Path(place, name)).is_symlink())
 
 
 def _remove(folder: Path) -> None:

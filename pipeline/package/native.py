@@ -23,9 +23,7 @@ Nothing follows the last region. The digests find damage; what is believed comes
 import hashlib
 import io
 import struct
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -33,7 +31,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from pipeline.package import chunks, hints, magic, manifest
 from pipeline.package.blob import BlobInfo
 from pipeline.package.chunks import CHUNKS_MAX_BYTES
-from pipeline.package.compression import Compression, compress, decompress
+from pipeline.package.compression import Compression, decompress
 from pipeline.package.errors import malformed, unsupported
 from pipeline.package.hints import HINTS_MAX_BYTES, NO_HINTS, Hints
 from pipeline.package.sealed import SEAL_MAX_BYTES, Seal, Sealed, open_sealed
@@ -85,6 +83,27 @@ class Block:
 # -- writing ------------------------------------------------------------------------------------
 
 
+def head(
+    sealed: Sealed,
+    *,
+    shape: Shape,
+    compression: Compression,
+    tree: Tree | None,
+    index: bytes,
+    hints: Hints,
+) -> bytes:
+    """All of a package but its content: what comes before the region `DATA`."""
+    begins = _HEAD.pack(magic.NATIVE, VERSION, _SHAPES.index(shape), _COMPRESSIONS.index(compression), 0)
+    parts = [begins, hashlib.sha256(begins).digest(), _region(b"MANI", sealed.data)]
+    if sealed.seal is not None:
+        parts += [_region(b"SIGN", sealed.seal.signature), _region(b"PKEY", sealed.seal.key)]
+    if tree is not None and shape is not Shape.METADATA:
+        parts += [_region(b"TREE", tree.data), _region(b"CHNK", index)]
+    if shape is Shape.THIN and hints:
+        parts.append(_region(b"SRCS", hints.data))
+    return b"".join(parts)
+
+
 def write(
     out: BinaryIO,
     sealed: Sealed,
@@ -96,74 +115,50 @@ def write(
     hints: Hints,
     blocks: Iterable[bytes],
 ) -> None:
-    """Write a package to an empty, seekable file. `blocks` are the stored ones of a fat package (`pack`), and else not looked at."""
-    head = _HEAD.pack(magic.NATIVE, VERSION, _SHAPES.index(shape), _COMPRESSIONS.index(compression), 0)
-    out.write(head + hashlib.sha256(head).digest())
-    _write_region(out, b"MANI", sealed.data)
-    if sealed.seal is not None:
-        _write_region(out, b"SIGN", sealed.seal.signature)
-        _write_region(out, b"PKEY", sealed.seal.key)
-    if tree is None or shape is Shape.METADATA:
-        return
-    _write_region(out, b"TREE", tree.data)
-    _write_region(out, b"CHNK", index)
-    if shape is Shape.THIN:
-        if hints:
-            _write_region(out, b"SRCS", hints.data)
-        return
-    _write_data(out, blocks)
+    """Write a package to an empty, seekable file. `blocks` are the stored ones of a fat package, and else not looked at."""
+    out.write(head(sealed, shape=shape, compression=compression, tree=tree, index=index, hints=hints))
+    if shape is Shape.FAT:
+        data = DataWriter(out)
+        for stored in blocks:
+            data.put(stored, block_digest(stored))
+        data.end()
 
 
-def _write_region(out: BinaryIO, tag: bytes, payload: bytes) -> None:
+def _region(tag: bytes, payload: bytes) -> bytes:
     frame = _REGION.pack(tag, len(payload))
-    out.write(frame + payload + hashlib.sha256(frame + payload).digest())
+    return frame + payload + hashlib.sha256(frame + payload).digest()
 
 
-def _write_data(out: BinaryIO, blocks: Iterable[bytes]) -> None:
-    start = out.tell()
-    out.write(_REGION.pack(b"DATA", 0))
-    digests = []
-    for stored in blocks:
-        digest = _block_digest(stored)
-        out.write(_STORED.pack(len(stored)) + digest)
-        out.write(stored)
-        digests.append(digest)
-    end = out.tell()
-    frame = _REGION.pack(b"DATA", end - start - _REGION.size)
-    out.seek(start)
-    out.write(frame)
-    out.seek(end)
-    out.write(hashlib.sha256(frame + b"".join(digests)).digest())
+class DataWriter:
+    """The region `DATA`, from where the file stands, block by block."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._start = out.tell()
+        self._digests: list[bytes] = []
+        out.write(_REGION.pack(b"DATA", 0))
+
+    def put(self, stored: bytes, digest: bytes) -> None:
+        """The next block, as it is stored."""
+        self._out.write(_STORED.pack(len(stored)) + digest)
+        self._out.write(stored)
+        self._digests.append(digest)
+
+    def end(self) -> None:
+        """Now that the length is known."""
+        end = self._out.tell()
+        frame = _REGION.pack(b"DATA", end - self._start - _REGION.size)
+        self._out.seek(self._start)
+        self._out.write(frame)
+        self._out.seek(end)
+        self._out.write(hashlib.sha256(frame + b"".join(self._digests)).digest())
 
 
-def pack(content: Iterable[bytes], compression: Compression, *, threads: int = 1) -> Iterator[bytes]:
-    """The stored blocks of a content that comes in pieces of any size: compressed by several threads, given out in their order."""
-    waiting: deque[Future[bytes]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for block in _blocks(content):
-            waiting.append(pool.submit(compress, block, compression))
-            if len(waiting) > 2 * threads:  # what is held in memory is bounded by this
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def _blocks(content: Iterable[bytes]) -> Iterator[bytes]:
-    held: list[bytes] = []
-    room = BLOCK_BYTES
-    for piece in content:
-        rest = piece
-        while len(rest) >= room:
-            yield b"".join([*held, rest[:room]])
-            held, rest, room = [], rest[room:], BLOCK_BYTES
-        held.append(rest)
-        room -= len(rest)
-    if room < BLOCK_BYTES:
-        yield b"".join(held)
-
-
-def _block_digest(stored: bytes) -> bytes:
-    return hashlib.sha256(_STORED.pack(len(stored)) + stored).digest()
+def block_digest(stored: bytes) -> bytes:
+    """Of a block's stored length and its stored bytes."""
+    state = hashlib.sha256(_STORED.pack(len(stored)))
+    state.update(stored)
+    return state.digest()
 
 
 # -- reading ------------------------------------------------------------------------------------
@@ -319,7 +314,7 @@ class NativePackage:
         block, place = self.blocks[number], f"block {number}"
         self._file.seek(block.offset)
         stored = self._exactly(block.stored, place)
-        if _block_digest(stored) != block.digest:
+        if block_digest(stored) != block.digest:
             raise malformed(f"{place}: it is damaged")
         return stored
 

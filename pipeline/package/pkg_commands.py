@@ -7,6 +7,7 @@ only the functions, `PackageError` and `WrongPassword`.
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
@@ -162,12 +163,14 @@ def unpack(
     sink: Sink,
 ) -> dict[str, Any]:
     """Unpack a package; as `verify` for trust. Content that it lacks comes from `store`, which keeps what is fetched, and `sources`."""
-    with telling(sink, str(package)), package.open("rb") as file:
+    cas = FolderCas(store) if store is not None else None
+    keeping = cas.together() if cas is not None else nullcontext()
+    with telling(sink, str(package)), keeping, package.open("rb") as file:
         judgement: dict[str, Any] = {}
         found = read.unpack(
             file,
             target,
-            sources=_sources(package, file, sources, store),
+            sources=_sources(package, file, sources, cas),
             decide=_deciding(trusted, decide, judgement),
             sink=sink,
         )
@@ -281,7 +284,7 @@ def _deciding(
 
 
 def _sources(
-    package: Path, file: BinaryIO, named: Sequence[Path | Source], store: Path | None
+    package: Path, file: BinaryIO, named: Sequence[Path | Source], store: FolderCas | None
 ) -> list[Source]:
     """The store, then what was named, then the folders that the package names itself."""
     hinted = [package.parent / folder for folder in read.open_package(file).hints.folders]
@@ -291,8 +294,7 @@ def _sources(
     ]
     if store is None:
         return places
-    cas = FolderCas(store)
-    return [CasSource(cas, str(store)), *(CachingSource(place, cas) for place in places)]
+    return [CasSource(store, str(store.root)), *(CachingSource(place, store) for place in places)]
 
 
 def _source(place: Path) -> Source:

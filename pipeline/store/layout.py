@@ -13,9 +13,7 @@ data/
   config.toml   backups/
 """
 
-import ctypes
 import os
-import platform
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from pipeline.durable import file_system
 from pipeline.values import Digest, is_digest
 
 DIRECTORY_MODE: Final = 0o750
@@ -138,27 +137,8 @@ def sync_directory(folder: Path) -> None:
 
 
 def sync_all(paths: Iterable[Path]) -> None:
-    """Make many files and folders of one file system durable, with one call where the kernel tells of what it could not write.
-
-    Source: syncfs(2), errors are reported since Linux 5.8.
-    """
+    """Make many files and folders of one file system durable."""
     listed = list(paths)
-    if not listed:
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    one_call = _kernel() >= (5, 8) and hasattr(libc, "syncfs")
-    for path in listed[:1] if one_call else listed:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            if not one_call:
-                os.fsync(fd)
-            elif libc.syncfs(fd):
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
-        finally:
-            os.close(fd)
-
-
-def _kernel() -> tuple[int, ...]:
-    """The version of a Linux kernel; empty elsewhere."""
-    match = re.match(r"(\d+)\.(\d+)", platform.release()) if platform.system() == "Linux" else None
-    return tuple(map(int, match.groups())) if match else ()
+    if listed:
+        with file_system(listed[0].parent) as disk:
+            disk.sync(listed)

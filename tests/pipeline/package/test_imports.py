@@ -45,13 +45,13 @@ def test_the_content_model_needs_no_crypto_and_no_compression_library():
     assert HEAVY & {name.partition(".")[0] for name in found} == set()
 
 
-def test_of_ours_it_needs_values_errors_and_the_arithmetic_of_trees():
+def test_of_ours_it_needs_values_errors_the_arithmetic_of_trees_and_how_to_sync():
     found = {
         name
         for name in imported_by(*(f"pipeline.package.{name}" for name in CONTENT))
         if name.startswith("pipeline.") and not name.startswith("pipeline.package")
     }
-    assert found == {"pipeline.errors", "pipeline.values", "pipeline.merkle"}
+    assert found == {"pipeline.durable", "pipeline.errors", "pipeline.values", "pipeline.merkle"}
 
 
 def test_no_module_of_the_library_reads_the_environment_a_clock_or_chance():
