@@ -49,7 +49,7 @@ from pipeline.documents import Documents
 from pipeline.failpoints import FailPoints
 from pipeline.quarantine import Quarantine
 from pipeline.settings import Settings
-from pipeline.signing import load_or_create
+from pipeline.signing import built_in, configured_key
 from pipeline.store.layout import Layout
 from pipeline.store.local import LocalBlobStore
 from pipeline.tickets import Tickets, load_sealer
@@ -93,7 +93,8 @@ def build_services(settings: Settings) -> Services:
         ring=bell.ring,
         failures=FailureWindow(settings.auth_failures_per_minute),
         oidc=OpenIdProvider(settings) if settings.oidc_issuer else None,
-        key=load_or_create(layout),
+        release_key=configured_key(settings),
+        built_in_key=built_in(settings),
         sealer=sealer,
         tickets=Tickets(sealer, settings.base_url),
         webhook_key=webhook_signing.load_or_create(layout),

@@ -16,11 +16,11 @@ from api.file_answer import File, answer
 from api.paging import LIMIT_DEFAULT, limit_of
 from api.sending import Sending
 from api.services import AnyRequest, Services
-from pipeline import apps, download, downloads, installing, links, release
+from pipeline import apps, download, downloads, installing, links, release, signatures
 from pipeline.admission import Purpose
 from pipeline.documents import Documents
 from pipeline.downloads import Seen
-from pipeline.errors import Conflict, Damaged
+from pipeline.errors import Conflict, Damaged, NotSigned
 from pipeline.feeds import ota_manifest
 from pipeline.store.blobs import BlobMissing
 
@@ -45,6 +45,10 @@ async def give(
     def find() -> tuple[download.Download, Path, bytes | None]:
         with services.reading(request, cookie=True, ticket=True) as operation:
             found, beside = download.open_beside(operation, artifact_id, filename)
+            parent = release.parent_of(operation, found.artifact)
+            signs = signatures.built_in_signs(
+                operation.session, parent, signed_outside=services.signed_outside
+            )
         try:
             path = services.store.path(found.digest)
         except BlobMissing as error:
@@ -56,6 +60,12 @@ async def give(
         if beside == download.SHA256:
             return found, path, f"{found.digest}  {found.filename}\n".encode()
         if beside == download.MINISIG:
+            if not signs or services.signatures is None:
+                raise NotSigned(
+                    "The release key is kept outside of this server and signs the manifests of releases, not each file.",
+                    remedy=f"Verify the manifest of release {parent.id}, which names this file's SHA-256 {found.digest}: "
+                    f"{services.documents.release_manifest_url(parent)} and the same with .minisig behind it.",
+                )
             return found, path, services.signatures.of(found.digest, path).encode()
         return found, path, None
 

@@ -7,15 +7,18 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from pipeline import people, tokens
+from pipeline import minisign, notices, people, release, signatures, signing, tokens
 from pipeline.access import SYSTEM, Role
 from pipeline.database import Database, database_path, open_database
+from pipeline.documents import Documents
 from pipeline.errors import BadSettings, DomainError
 from pipeline.job_log import JobLog
 from pipeline.logs import configure
 from pipeline.operation import Operation
 from pipeline.schema import NewerDatabase, current_revision, migrate
 from pipeline.settings import Settings, load
+from pipeline.signer import NotTaken
+from pipeline.signing_drop import ANSWER, MANIFEST, SigningDrop, read_small
 from pipeline.store.layout import Layout
 from pipeline.values import utc_now
 
@@ -31,6 +34,12 @@ token_app = typer.Typer(
     help="Tokens, made at the data directory itself.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(token_app, name="token")
+signing_app = typer.Typer(
+    help="Releases that wait for a signature made elsewhere (docs/signing.md).",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(signing_app, name="signing")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
@@ -332,12 +341,112 @@ def token_create(
     except DomainError as error:
         _fail(f"{error.detail} {error.remedy}", code=2)
     if as_json:
-        from pipeline.documents import Documents  # noqa: PLC0415
-
         typer.echo(json.dumps({**Documents("").token(token), "token": text}))
     else:
         typer.echo(text)
         typer.echo("Keep it: it is not shown again.", err=True)
+
+
+@signing_app.command(name="list")
+def signing_list(as_json: Json = False) -> None:
+    """What waits for a signature, the oldest first."""
+    settings = _settings()
+    _existing(settings)
+    with _ready(settings).read() as session:
+        waiting = signatures.pending(session)
+    if as_json:
+        typer.echo(json.dumps({"signer": settings.signer, "items": [one.as_dict() for one in waiting]}))
+        return
+    for one in waiting:
+        build = "" if one.build is None else f" ({one.build})"
+        typer.echo(
+            f"{one.row.requested_at:%Y-%m-%d %H:%M} UTC  {one.app} {one.version}{build}  {one.row.release_id}"
+        )
+        typer.echo(f"  manifest         {one.row.sha256}.json")
+        typer.echo(f"  trusted comment  {one.row.comment}")
+    if not waiting:
+        typer.echo("Nothing waits for a signature.")
+
+
+@signing_app.command(name="export")
+def signing_export(
+    out: Annotated[Path, typer.Argument(help="The folder that is carried to the machine with the key.")],
+    as_json: Json = False,
+) -> None:
+    """Write the manifests that wait into a folder, each under its digest, to sign them with `minisign -S -m`."""
+    settings = _settings()
+    _existing(settings)
+    with _ready(settings).read() as session:
+        waiting = signatures.pending(session)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for one in waiting:
+            SigningDrop(out).put(f"{one.row.sha256}{MANIFEST}", one.row.manifest.encode())
+    except OSError as error:
+        _fail(f"{out} cannot be written: {error.strerror}.")
+    if as_json:
+        typer.echo(json.dumps({"out": str(out), "items": [one.as_dict() for one in waiting]}))
+        return
+    typer.echo(f"{out}: {len(waiting)} manifests")
+    if waiting:
+        typer.echo(
+            f"Sign them with: minisign -S -s KEY -m {out}/*.json, then: distd signing import {out}/*.minisig"
+        )
+
+
+@signing_app.command(name="import")
+def signing_import(
+    files: Annotated[list[Path], typer.Argument(help="Signatures: what `minisign -S` wrote.")],
+    as_json: Json = False,
+) -> None:
+    """Hand in signatures, whatever the files are called; each is verified first. A worker publishes what they were for."""
+    settings = _settings()
+    layout = _existing(settings)
+    if settings.signer != "drop":
+        _fail(f'the signer is "{settings.signer}"; signatures are brought where it is "drop".', code=2)
+    database = _ready(settings)
+    rows: list[dict[str, Any]] = []
+    for file in files:
+        with database.write() as session:
+            operation = Operation(session, SYSTEM, utc_now())
+            try:
+                text = read_small(file, most=minisign.FILE_MAX_BYTES)
+                one = signatures.match(operation, signing.configured_key(settings), text, name=file.name)
+            except FileNotFoundError:
+                rows.append({"file": str(file), "ok": False, "message": "there is no such file"})
+            except NotTaken as refusal:
+                signatures.refuse(operation, None, "signing", refusal.finding)
+                rows.append({"file": str(file), "ok": False, **refusal.finding.as_dict()})
+            else:
+                SigningDrop(layout.signing).put(f"{one.row.sha256}{ANSWER}", text)
+                rows.append({"file": str(file), "ok": True, "release_id": one.row.release_id})
+    good = all(row["ok"] for row in rows)
+    if as_json:
+        typer.echo(json.dumps({"ok": good, "items": rows}))
+    else:
+        for row in rows:
+            said = row["release_id"] if row["ok"] else f"{row['message']} {row.get('remedy', '')}".rstrip()
+            typer.echo(f"{row['file']}: {said}", err=not row["ok"])
+    raise typer.Exit(0 if good else 1)
+
+
+@signing_app.command(name="refuse")
+def signing_refuse(
+    release_id: Annotated[str, typer.Argument(help="The release that is not to be signed.")],
+    reason: Annotated[str, typer.Option(help="Why; people will read it.")],
+) -> None:
+    """Do not sign a release: it is rejected with this reason, and the next one of its app has its turn."""
+    settings = _settings()
+    _existing(settings)
+    try:
+        with _ready(settings).write() as session:
+            operation = Operation(session, SYSTEM, utc_now())
+            signatures.decline(operation, release_id, reason=reason)
+            release.advance(operation, release_id, signed_outside=True)
+            notices.announce(operation, Documents(settings.base_url))
+    except DomainError as error:
+        _fail(f"{error.detail} {error.remedy}", code=2)
+    typer.echo(f"{release_id} is rejected.")
 
 
 def main() -> None:

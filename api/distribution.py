@@ -11,6 +11,7 @@ from api.bodies import Compatibility
 from api.services import AnyRequest, Services
 from pipeline import apps, distribution, distribution_index
 from pipeline.distribution_index import Stored
+from pipeline.errors import NotSigned
 from pipeline.models import App
 
 _INDEX = "index.json"
@@ -33,8 +34,13 @@ async def distribution_file(request: AnyRequest, services: Services, slug: str, 
                 content = distribution_index.index(operation, slug)
                 if wanted == _INDEX:
                     return _text(request, content, _JSON)
+                if services.signed_outside or services.built_in_key is None:
+                    raise NotSigned(
+                        "The release key is kept outside of this server and does not sign the index, which changes with every release.",
+                        remedy="Verify the signed manifests of the releases: they name the SHA-256 of every artifact in the index.",
+                    )
                 comment = f"distribution index of {slug}"
-                signature = services.key.sign(content, trusted_comment=comment).encode()
+                signature = services.built_in_key.sign(content, trusted_comment=comment).encode()
                 return _text(request, signature, "text/plain; charset=utf-8")
             found = distribution_index.find(operation, slug, wanted)
             return found if isinstance(found, Stored) else _text(request, found.content, _JSON)

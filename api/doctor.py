@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline import queue_view, schema
+from pipeline import minisign, queue_view, schema, signatures, signing
 from pipeline.access import SYSTEM
 from pipeline.database import (
     journal_mode,
@@ -26,8 +26,9 @@ from pipeline.database import (
 )
 from pipeline.formats.confine import capabilities
 from pipeline.operation import Operation
-from pipeline.settings import Settings
-from pipeline.store.layout import Layout
+from pipeline.settings import BUILT_IN, Settings
+from pipeline.signing_command import PATH
+from pipeline.store.layout import DIRECTORY_MODE, Layout
 from pipeline.values import utc_now
 from workers.queue import UnusableQueueUrl, open_bell
 
@@ -84,6 +85,7 @@ def examine(settings: Settings) -> list[Check]:
         _workers,
         _sandbox,
         _helper,
+        _signer,
         _public_url,
         _from_outside,
         _proxies,
@@ -299,6 +301,76 @@ def _helper(_settings: Settings, _layout: Layout) -> Check:
             "7-Zip", "note", "not installed: DMG and AppImage end as inconclusive", "apt-get install 7zip"
         )
     return Check("7-Zip", "ok", path)
+
+
+def _signer(settings: Settings, layout: Layout) -> Check:
+    """Who signs releases, with which key, and what waits for a signature."""
+    try:
+        key = signing.configured_key(settings)
+    except RuntimeError as error:
+        return Check("signer", "wrong", str(error), "`distd restore` brings the keys back with the rest.")
+    name = minisign.shown_key_id(key.key_id)
+    if settings.signer == BUILT_IN:
+        published = layout.keys / "release.pub"
+        if published.exists() and not _is_key(published, key):
+            return Check(
+                "signer",
+                "wrong",
+                f"keys/release.pub is not the key that signs ({name})",
+                "Replace it by what `/api/v1/keys/release.pub` answers.",
+            )
+        return Check("signer", "ok", f"built-in, key {name}")
+    said = f"{settings.signer}, key {name}{_signing_state(settings)}"
+    if settings.signer == "command" and (flaw := _not_runnable(settings.signing_command[0])):
+        return Check("signer", "wrong", f"{said}; {flaw}", "Set signing_command in config.toml.")
+    if settings.signer == "drop":
+        layout.signing.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+        if not os.access(layout.signing, os.W_OK | os.X_OK):
+            return Check(
+                "signer",
+                "wrong",
+                f"{said}; {layout.signing} cannot be written",
+                "Give the folder to this user.",
+            )
+        if "waits" in said:
+            return Check(
+                "signer", "note", said, "`distd signing list` shows what waits; docs/signing.md says how."
+            )
+    return Check("signer", "ok", said)
+
+
+def _is_key(file: Path, key: minisign.PublicKey) -> bool:
+    try:
+        return minisign.parse_public_key(file.read_bytes()) == key
+    except (OSError, minisign.NotMinisign):
+        return False
+
+
+def _not_runnable(program: str) -> str:
+    found = shutil.which(program, path=PATH)
+    return "" if found else f"{program} is not there or not executable"
+
+
+def _signing_state(settings: Settings) -> str:
+    """What waits, since when, and when a signature was taken last."""
+    database = open_database(settings)
+    try:
+        if schema.current_revision(database) != schema.head_revision():
+            return ""
+        with database.read() as session:
+            waiting, last = signatures.pending(session), signatures.last_taken(session)
+            former = [line for line in signatures.keys_of(session) if line != settings.signing_public_key]
+    finally:
+        database.close()
+    said = ""
+    if waiting:
+        minutes = int((utc_now() - waiting[0].row.requested_at).total_seconds() // 60)
+        said += f"; waits for {len(waiting)} signature{'s' if len(waiting) > 1 else ''}, for {minutes} minutes by now"
+    said += "; no signature was taken yet" if last is None else f"; last signature {last:%Y-%m-%d %H:%M} UTC"
+    if former:
+        ids = (minisign.shown_key_id(minisign.parse_public_key(line.encode()).key_id) for line in former)
+        said += f"; former keys {', '.join(ids)}"
+    return said
 
 
 def _public_url(settings: Settings, _layout: Layout) -> Check:

@@ -12,8 +12,8 @@ from api.bodies import NewArtifact, NewAttachment, NewRelease, Rerun, Revocation
 from api.changes import Changes
 from api.paging import LIMIT_DEFAULT, limit_of, page
 from api.services import AnyRequest, Services
-from pipeline import apps, draft, release
-from pipeline.errors import DigestMismatch, NotFound
+from pipeline import apps, draft, minisign, release, signatures
+from pipeline.errors import DigestMismatch, NotFound, NotSigned
 from pipeline.operation import Operation
 from pipeline.values import Platform
 
@@ -257,7 +257,7 @@ def revoke_release(
     summary="What was published, as canonical JSON",
 )
 def show_manifest(request: AnyRequest, services: Services, release_id: str) -> Response[bytes]:
-    _, manifest = _manifest(request, services, release_id)
+    _, manifest, _ = _manifest(request, services, release_id)
     return Response(manifest, media_type="application/json")
 
 
@@ -268,20 +268,28 @@ def show_manifest(request: AnyRequest, services: Services, release_id: str) -> R
     summary="The server's signature over the manifest, for minisign",
 )
 def show_signature(request: AnyRequest, services: Services, release_id: str) -> Response[bytes]:
-    comment, manifest = _manifest(request, services, release_id)
-    return Response(services.key.sign(manifest, trusted_comment=comment).encode(), media_type="text/plain")
+    comment, manifest, taken = _manifest(request, services, release_id)
+    if taken is None:
+        if services.built_in_key is None:
+            raise NotSigned(
+                f"Release {release_id} was signed by a key that is no longer in the data directory.",
+                remedy="Restore keys/release.key from a backup: the releases that it signed need it.",
+            )
+        taken = services.built_in_key.sign(manifest, trusted_comment=comment)
+    return Response(taken.encode(), media_type="text/plain")
 
 
-def _manifest(request: AnyRequest, services: Services, release_id: str) -> tuple[str, bytes]:
+def _manifest(request: AnyRequest, services: Services, release_id: str) -> tuple[str, bytes, str | None]:
+    """What a trusted comment says, the manifest, and the signature of a signer outside where there is one."""
     with services.reading(request) as operation:
         app, row = release.find(operation, release_id)
+        taken = signatures.of(operation.session, row)
     if row.manifest is None:
         raise NotFound(
             f"Release {row.id} is {row.status.value} and has no manifest.",
             remedy="It gets one when it is published.",
         )
-    build = "" if row.build is None else f" build:{row.build}"
-    return f"distd app:{app.slug} version:{row.version}{build} release:{row.id}", row.manifest.encode()
+    return signatures.comment_of(app, row), row.manifest.encode(), None if taken is None else taken.signature
 
 
 @get(
@@ -291,10 +299,36 @@ def _manifest(request: AnyRequest, services: Services, release_id: str) -> tuple
     summary="The public key that manifests are signed with, for minisign",
 )
 def release_key(services: Services) -> Response[bytes]:
-    return Response(services.key.public_text.encode(), media_type="text/plain")
+    return Response(minisign.emit_public_key(services.release_key), media_type="text/plain")
+
+
+@get(
+    "/api/v1/keys",
+    sync_to_thread=True,
+    tags=["releases"],
+    summary="Every public key that releases were signed with, and which one signs now",
+)
+def release_keys(services: Services) -> dict[str, Any]:
+    with services.database.read() as session:
+        lines = set(signatures.keys_of(session))
+    if services.built_in_key is not None:
+        lines.add(services.built_in_key.key.public.line)
+    now = services.release_key.line
+    keys = [minisign.parse_public_key(line.encode()) for line in sorted(lines | {now})]
+    return {
+        "items": [
+            {
+                "key_id": minisign.shown_key_id(key.key_id),
+                "public_key": key.line,
+                "current": key.line == now,
+            }
+            for key in keys
+        ]
+    }
 
 
 ROUTES = [
+    release_keys,
     open_release,
     list_releases,
     show_release,

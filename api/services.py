@@ -32,10 +32,11 @@ from pipeline.downloads import DownloadLog
 from pipeline.errors import TicketRefused, Unauthorized
 from pipeline.figures import Sent
 from pipeline.garbage import Collected, open_collector
+from pipeline.minisign import PublicKey
 from pipeline.models import Artifact, Person, Token
 from pipeline.operation import Operation
 from pipeline.quarantine import Quarantine
-from pipeline.settings import Settings
+from pipeline.settings import BUILT_IN, Settings
 from pipeline.signing import FileSignatures, ReleaseKey
 from pipeline.store.layout import Layout
 from pipeline.store.local import LocalBlobStore
@@ -95,18 +96,24 @@ class Services:
     clock: Clock
     ring: Callable[[str], bool]
     failures: FailureWindow
-    key: ReleaseKey
+    release_key: PublicKey
+    built_in_key: ReleaseKey | None  # none where the key was always kept elsewhere
     sealer: Sealer
     tickets: Tickets
     webhook_key: WebhookKey
     downloads: DownloadLog = field(default_factory=DownloadLog)
     content_sent: Sent = field(default_factory=Sent)
-    signatures: FileSignatures = field(init=False)
+    signatures: FileSignatures | None = field(init=False)
     oidc: OpenIdProvider | None = None
     touched: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def signed_outside(self) -> bool:
+        """Whether what is published from now on is signed by another than this server."""
+        return self.settings.signer != BUILT_IN
+
     def __post_init__(self) -> None:
-        self.signatures = FileSignatures(self.key)
+        self.signatures = None if self.built_in_key is None else FileSignatures(self.built_in_key)
 
     @contextmanager
     def reading(

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from .client import Client
 from .distribution import INDEX, Index, Row, parse_index
 from .download import WantedFile, download
-from .errors import CliError, usage
+from .errors import CliError, ServerProblem, usage
 from .output import Output
 from .paths import segment
 
@@ -30,16 +30,30 @@ def address(app: str, path: str) -> str:
 def export(client: Client, output: Output, app: str, out: Path) -> tuple[Index, int]:
     """Bring all of it; the index, and how many files were written."""
     index, content = fetch_index(client, app)
-    signature = client.request("GET", address(app, f"{INDEX}.minisig")).content
+    signature = _signature(client, output, app)
     written = 0
     for row in index.rows:
         written += _artifact(client, output, app, row, out)
         for name in ("manifest", "provenance", "checksums"):
             written += _beside(client, app, row[f"{name}_file"], out)
         _same(out / row["checksums_file"], row["checksums_sha256"])
-    written += _replace(out / f"{INDEX}.minisig", signature)
+    if signature is None:
+        (out / f"{INDEX}.minisig").unlink(missing_ok=True)  # of an index before this one
+    else:
+        written += _replace(out / f"{INDEX}.minisig", signature)
     written += _replace(out / INDEX, content)
     return index, written
+
+
+def _signature(client: Client, output: Output, app: str) -> bytes | None:
+    """The index's signature; None from a server whose release key is kept elsewhere and signs manifests only."""
+    try:
+        return client.request("GET", address(app, f"{INDEX}.minisig")).content
+    except ServerProblem as problem:
+        if problem.server_code != "not_signed":
+            raise
+        output.note(f"index.json is not signed: {problem.detail} {problem.remedy}")
+        return None
 
 
 def _artifact(client: Client, output: Output, app: str, row: Row, out: Path) -> bool:

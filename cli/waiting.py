@@ -121,8 +121,9 @@ def _release(data: str) -> dict[str, Any]:
 
 
 def step_watcher(note: Callable[[str], None]) -> Watcher:
-    """Tells each change of a validation step once."""
+    """Tells each change of a validation step once, and what one waits for."""
     known: dict[tuple[str, str], str] = {}
+    waits: dict[tuple[str, str], str] = {}
 
     def watch(release: Mapping[str, Any]) -> None:
         names = named(release)
@@ -132,5 +133,9 @@ def step_watcher(note: Callable[[str], None]) -> Watcher:
             if status != "queued" and known.get(key) != status:
                 note(f"{names.get(key[0], key[0])}: {key[1]} {status}")
             known[key] = status
+            reason = str(job.get("error") or "") if status == "queued" else ""
+            if reason and waits.get(key) != reason:
+                note(f"{names.get(key[0], key[0])}: {key[1]}: {reason}")
+            waits[key] = reason
 
     return watch

@@ -69,6 +69,9 @@ class Documents:
     def manifest_url(self, artifact: Artifact) -> str:
         return f"{self.base_url}/artifacts/{artifact.id}/ota/manifest.plist"
 
+    def release_manifest_url(self, release: Release) -> str:
+        return f"{self.base_url}/api/v1/releases/{release.id}/manifest"
+
     def link_url(self, secret: str) -> str:
         return f"{self.base_url}/l/{secret}"
 
@@ -93,7 +96,7 @@ class Documents:
     def release_summary(self, app: App, release: Release) -> dict[str, Any]:
         """A row of a list."""
         published = release.status in {ReleaseStatus.PUBLISHED, ReleaseStatus.REVOKED}
-        manifest = f"{self.base_url}/api/v1/releases/{release.id}/manifest" if published else None
+        manifest = self.release_manifest_url(release) if published else None
         signature = f"{manifest}.minisig" if manifest else None
         return {
             "schema": 1,

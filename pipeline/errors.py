@@ -3,6 +3,7 @@
     DomainError
     ├── Invalid             what was asked makes no sense as it stands
     ├── NotFound            no such thing, or none that the caller may know of
+    │   └── NotSigned       the key is kept elsewhere, and signs other things
     ├── Unauthorized        no valid token
     ├── Forbidden           a valid token without the right
     ├── TicketRefused       a ticket that was not made here, or not for this
@@ -47,6 +48,12 @@ class NotFound(DomainError):
     """No such thing, or none that the caller may know of: both read the same."""
 
     code = "not_found"
+
+
+class NotSigned(NotFound):
+    """There is no signature of this by itself, and the server cannot make one: its key is kept elsewhere."""
+
+    code = "not_signed"
 
 
 class Unauthorized(DomainError):

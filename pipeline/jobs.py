@@ -6,6 +6,7 @@ Losing, doubling or reordering messages is harmless: a claim is compare-and-set,
 * heartbeat  prolongs the lease of this generation; when it no longer can, the run has been taken over and must stop
 * finish     running → succeeded | failed | errored of this generation only, in one transaction with the effects
 * retry      our own fault: back to queued with a pause that doubles, `ATTEMPTS_MAX` times, then errored
+* park       it waits for somebody outside: queued until then, no attempt is counted; `wake` brings that forward
 * sweep      a lease ran out, or the worker that held it is dead: back to queued, and the crash is counted; after `CRASHES_MAX`
              the job is errored with that reason. Rows that wait too long are rung for again.
 
@@ -222,6 +223,34 @@ def give_back(session: Session, claim: Claim, *, now: datetime) -> None:
             rung_at=None,
         )
     )
+
+
+def park(session: Session, claim: Claim, *, until: datetime, note: str) -> bool:
+    """Let the job wait, and say for what; False: taken over."""
+    done = session.execute(
+        update(Job)
+        .where(*_ours(claim))
+        .values(
+            status=JobStatus.QUEUED,
+            attempts=Job.attempts - 1,
+            error=note,
+            worker_id=None,
+            lease_until=None,
+            run_after=until,
+            rung_at=None,
+        )
+    )
+    return bool(done.rowcount == 1)  # type: ignore[attr-defined]
+
+
+def wake(session: Session, job_id: str, *, now: datetime) -> bool:
+    """What a parked job waited for is there. Ring for it after the commit; False: it does not wait."""
+    done = session.execute(
+        update(Job)
+        .where(col(Job.id) == job_id, col(Job.status) == JobStatus.QUEUED)
+        .values(run_after=now, rung_at=now)
+    )
+    return bool(done.rowcount == 1)  # type: ignore[attr-defined]
 
 
 def run_again(session: Session, job: Job, *, now: datetime) -> None:

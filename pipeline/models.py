@@ -130,6 +130,24 @@ class Release(SQLModel, table=True):
     correlation_id: str = ""
 
 
+class ReleaseSignature(SQLModel, table=True):
+    """What a signer outside of the server is to sign for a release, and its signature once it was taken (`signatures.py`).
+
+    A row without a signature is what is asked for now; with the release published, nothing of it changes any more.
+    """
+
+    __tablename__ = "release_signature"
+
+    release_id: str = Field(primary_key=True, foreign_key="release.id")
+    manifest: str = Field(sa_column=Column(Text, nullable=False))
+    sha256: str
+    comment: str
+    requested_at: datetime = _time(null=False)
+    signature: str | None = Field(default=None, sa_column=Column(Text))
+    public_key: str | None = None
+    signed_at: datetime | None = _time()
+
+
 class Artifact(SQLModel, table=True):
     """A file of a release for a platform, a link without a file, or (with `attachment_kind`) a file beside the artifacts."""
 

@@ -2,7 +2,8 @@
 
 A release ends as `published` in one transaction, only when every job of every artifact has succeeded and every blob is durable; the
 job that ends last brings it there (`advance`). Otherwise it is rejected, with all reasons at once. The app's policy is asked once more in
-that transaction, where nothing can change any more between the question and what follows from it.
+that transaction, where nothing can change any more between the question and what follows from it. Where the release key is kept
+outside of the server, a release that is stored waits for its signature first (`signatures.py`).
 
 Left to others: the draft (`draft.py`), the jobs and what they check (`jobs.py`, `validation.py`), what policy says (`judging.py`), the
 channel's pointer (`channel.py`).
@@ -14,12 +15,13 @@ from typing import Any
 import structlog
 from sqlmodel import col, select
 
-from pipeline import channel, content, distribution, jobs, judging, moving
+from pipeline import channel, content, distribution, jobs, judging, moving, signatures
 from pipeline.access import Actor, Right, Role
 from pipeline.audit import canonical
 from pipeline.errors import Conflict, Invalid, NotFound
-from pipeline.models import App, Artifact, AuditEvent, Blob, Icon, Job, Release, Token
+from pipeline.models import App, Artifact, AuditEvent, Blob, Icon, Job, Release, ReleaseSignature, Token
 from pipeline.operation import Happening, Operation
+from pipeline.signer import OutOfTurn, ToSign
 from pipeline.states import ArtifactStatus, JobStatus, ReleaseStatus, Step, move
 from pipeline.values import parse_channel, rfc3339
 
@@ -76,6 +78,11 @@ def artifacts_of(operation: Operation, release: Release) -> list[Artifact]:
             select(Artifact).where(Artifact.release_id == release.id).order_by(col(Artifact.id))
         ).all()
     )
+
+
+def parent_of(operation: Operation, artifact: Artifact) -> Release:
+    """The release of an artifact that the actor was let in to."""
+    return operation.session.get_one(Release, artifact.release_id)
 
 
 def with_icons(operation: Operation, release: Release) -> set[str]:
@@ -171,10 +178,10 @@ def submit(operation: Operation, release_id: str, *, channel_name: str | None = 
     return release, True
 
 
-def advance(operation: Operation, release_id: str) -> None:
+def advance(operation: Operation, release_id: str, *, signed_outside: bool) -> None:
     """Called when a job of the release has ended, in the same transaction: open the next stage, publish, or reject.
 
-    Nothing of a release enters the store before every artifact has passed every check; nothing is decided while a job runs.
+    With `signed_outside`, what is stored waits for its signature before it is published. Nothing of a release enters the store before every artifact has passed every check; nothing is decided while a job runs.
     """
     session = operation.session
     release = session.get_one(Release, release_id)
@@ -208,14 +215,46 @@ def advance(operation: Operation, release_id: str) -> None:
     app = session.get_one(App, release.app_id)
     refused = judging.at_publication(operation, app, release, artifacts) if stored else {}
     lacking = content.lacking(operation, app, artifacts) if stored else {}
+    sign = next((steps[Step.SIGN] for steps in by_artifact.values() if Step.SIGN in steps), None)
+    if stored and not refused and not lacking and signed_outside and sign is None:
+        first = next(artifact for artifact in artifacts if artifact.attachment_kind is None)
+        operation.ring.append(
+            jobs.create(
+                session, first, Step.SIGN, now=operation.now, correlation_id=release.correlation_id
+            ).id
+        )
+        return
     for step, found in ((Step.POLICY, refused), (Step.STORE, lacking)):
         for artifact_id, findings in found.items():
             jobs.overrule(session, by_artifact[artifact_id][step], findings)
             operation.happened.append(Happening("validation.failed", by_artifact[artifact_id][step].id))
-    if stored and not refused and not lacking:
+    good = stored and not refused and not lacking
+    if good and (sign is None or sign.status is JobStatus.SUCCEEDED):
         _publish(operation, app, release, artifacts)
-    else:
-        _reject(operation, release, artifacts, by_artifact)
+        return
+    if sign is not None and not good:
+        session.delete(sign)  # what it signed is not what a re-run publishes
+    _reject(operation, release, artifacts, by_artifact)
+
+
+def to_be_signed(operation: Operation, release_id: str) -> ToSign:
+    """The manifest of a stored release as it is going to be published: the same until the app's chain goes on without it.
+
+    Raises `OutOfTurn` while another release of the app is out for its signature.
+    """
+    release = operation.session.get_one(Release, release_id)
+    app = operation.session.get_one(App, release.app_id)
+    other = signatures.before(operation, app, release)
+    if other is not None:
+        raise OutOfTurn(f"waits until {other} is signed: an app's manifests are signed one after the other")
+    asked = operation.session.get(ReleaseSignature, release.id)
+    artifacts, previous = artifacts_of(operation, release), _previous(operation, app)
+    at = operation.now if asked is None else asked.requested_at
+    manifest = _manifest(app, release, artifacts, rfc3339(at), previous)
+    if asked is not None and asked.manifest != canonical(manifest):
+        at = operation.now
+        manifest = _manifest(app, release, artifacts, rfc3339(at), previous)
+    return signatures.ask(operation, app, release, manifest, at=at)
 
 
 def rerun(
@@ -312,15 +351,20 @@ def _gone(operation: Operation, release: Release) -> list[str]:
 def _publish(operation: Operation, app: App, release: Release, artifacts: list[Artifact]) -> None:
     submitter = _submitter(operation, release)
     judging.remember(operation, app, release, artifacts, actor=submitter)
+    signed = signatures.of(operation.session, release)
+    if signed is None:
+        manifest = canonical(
+            _manifest(app, release, artifacts, rfc3339(operation.now), _previous(operation, app))
+        )
+    else:
+        manifest = signed.manifest
     move(
         operation.session,
         release,
         ReleaseStatus.PUBLISHED,
         published_at=operation.now,
         failure=None,
-        manifest=canonical(
-            _manifest(app, release, artifacts, rfc3339(operation.now), _previous(operation, app))
-        ),
+        manifest=manifest,
     )
     operation.record(
         "release.published",
@@ -332,6 +376,8 @@ def _publish(operation: Operation, app: App, release: Release, artifacts: list[A
     )
     if release.channel is not None:
         release.channel_result = moving.after_publish(operation, app, release, actor=submitter)
+    if signed is not None:
+        signatures.next_turn(operation, app)
 
 
 def _reject(
@@ -355,6 +401,8 @@ def _reject(
                 ArtifactStatus.REJECTED if artifact.id in guilty else ArtifactStatus.PENDING,
             )
     distribution.let_go(artifacts)
+    if signatures.drop_request(operation, release):
+        signatures.next_turn(operation, app)
     move(operation.session, release, ReleaseStatus.REJECTED, failure=failure)
     rules = sorted(
         {finding["rule"] for job in bad for finding in job.findings or () if finding["severity"] == "error"}

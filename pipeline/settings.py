@@ -16,10 +16,12 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from pipeline.errors import BadSettings
+from pipeline.minisign import NotMinisign, parse_public_key
 
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
+BUILT_IN: Final = "built-in"  # the signer that has its key in the data directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,10 @@ class Settings:
     oidc_client_secret: str = ""
     oidc_claim: str = "groups"
     oidc_roles: Mapping[str, str] = field(default_factory=dict)
+    signer: str = BUILT_IN
+    signing_command: tuple[str, ...] = ()
+    signing_public_key: str = ""
+    signing_seconds: float = 60.0
     failpoints: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -153,6 +159,20 @@ def _issuer(value: Any) -> str:
     if text and ((parts.scheme != "https" and not (local and parts.scheme == "http")) or not parts.hostname):
         raise ValueError("must be the https:// address of an OpenID provider")
     return text
+
+
+def _arguments(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise ValueError('must be a list of arguments, like ["/usr/local/bin/sign", "--key", "release"]')
+    return tuple(value)
+
+
+def _minisign_key(value: Any) -> str:
+    text = _text(value)
+    try:
+        return parse_public_key(text.encode()).line if text else ""
+    except NotMinisign as error:
+        raise ValueError(f"must be the second line of a minisign public key ({error})") from error
 
 
 def _roles(value: Any) -> dict[str, str]:
@@ -278,6 +298,25 @@ KEYS: Final = (
     Key("oidc_client_secret", _text, None, "this server's secret at the provider"),
     Key("oidc_claim", _text, None, "claim of the ID token that names a person's groups"),
     Key("oidc_roles", _roles, None, "which group has which role; nobody else may sign in"),
+    Key(
+        "signer",
+        _one_of(BUILT_IN, "command", "drop"),
+        None,
+        "who signs releases: `built-in`, a `command`, or people through a folder (`drop`); see docs/signing.md",
+    ),
+    Key(
+        "signing_command",
+        _arguments,
+        None,
+        "program and arguments that sign a manifest, run without a shell; `{file}` and `{comment}` are filled in",
+    ),
+    Key(
+        "signing_public_key",
+        _minisign_key,
+        None,
+        "minisign public key of the command or of the people; no other signature is taken",
+    ),
+    Key("signing_seconds", _seconds, None, "longest time that the signing command may take"),
 )
 _BY_NAME: Final = {key.name: key for key in KEYS}
 _BY_ENVIRONMENT: Final = {key.environment: key for key in KEYS if key.environment}
@@ -302,7 +341,19 @@ def load(environment: Mapping[str, str], *, default_data_dir: Path) -> Settings:
             )
         values[key.name] = _parsed(key, text, variable)
         sources[key.name] = variable
-    return Settings(data_dir=data_dir, sources=sources, **values)
+    settings = Settings(data_dir=data_dir, sources=sources, **values)
+    _agree(settings, file)
+    return settings
+
+
+def _agree(settings: Settings, file: Path) -> None:
+    """Settings that need each other."""
+    if settings.signer != BUILT_IN and not settings.signing_public_key:
+        raise BadSettings(
+            f'{file}: signer = "{settings.signer}" needs signing_public_key, the key that it signs with'
+        )
+    if (settings.signer == "command") != bool(settings.signing_command):
+        raise BadSettings(f'{file}: signer = "command" and signing_command need each other')
 
 
 def _from_file(file: Path) -> dict[str, Any]:

@@ -1,15 +1,20 @@
-"""The server's release key, and detached signatures over release manifests that Debian's `minisign` verifies.
+"""The server's release key, detached signatures over release manifests that Debian's `minisign` verifies, and who makes them.
 
 A manifest is canonical JSON that never changes once its release is published; Ed25519 is deterministic and the trusted comment is made
 from the manifest's own values, so that the same release has the same signature for ever, without storing it.
 
-The secret key has no password; its file mode alone protects it. Left to others: the format (`minisign.py`), who may fetch the
+The secret key has no password; its file mode alone protects it. Where the key is kept elsewhere (`signer` in the settings), the
+built-in one signs nothing new: what it signed before stays signed by it, and the signatures of the signer outside are rows
+(`signatures.py`).
+
+Left to others: how a signer outside is asked (`signing_command.py`, `signing_drop.py`), the format (`minisign.py`), who may fetch the
 signatures, trust in the public key.
 """
 
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +22,10 @@ from typing import Final
 from pipeline import minisign
 from pipeline.errors import Busy
 from pipeline.key_file import make_once
+from pipeline.settings import BUILT_IN, Settings
+from pipeline.signer import Signer, ToSign
+from pipeline.signing_command import SigningCommand
+from pipeline.signing_drop import SigningDrop
 from pipeline.store.layout import Layout, sync_directory
 from pipeline.values import Digest
 
@@ -78,6 +87,47 @@ class FileSignatures:
             return minisign.sign(
                 self._key.key, pieces, trusted_comment=f"sha256:{digest}", untrusted_comment=_COMMENT
             ).decode()
+
+
+class BuiltInSigner:
+    """The key of this server, asked as if it were outside: for releases that waited when the settings were changed back to it."""
+
+    def __init__(self, key: ReleaseKey) -> None:
+        self._key = key
+
+    def sign(self, request: ToSign, _beat: Callable[[], None]) -> bytes:
+        return self._key.sign(request.manifest, trusted_comment=request.comment).encode()
+
+    def refused(self, _request: ToSign) -> bool:
+        return False
+
+    def taken(self, _request: ToSign) -> None:
+        return
+
+
+def configured_key(settings: Settings) -> minisign.PublicKey:
+    """The public key that signs what is published from now on."""
+    if settings.signer == BUILT_IN:
+        return load_or_create(Layout(settings.data_dir)).key.public
+    return minisign.parse_public_key(settings.signing_public_key.encode())
+
+
+def configured_signer(settings: Settings) -> Signer:
+    """Whoever signs what waits for a signature."""
+    layout = Layout(settings.data_dir)
+    if settings.signer == "command":
+        return SigningCommand(settings.signing_command, seconds=settings.signing_seconds, run=layout.run)
+    if settings.signer == "drop":
+        return SigningDrop(layout.signing)
+    return BuiltInSigner(load_or_create(layout))
+
+
+def built_in(settings: Settings) -> ReleaseKey | None:
+    """The key in the data directory. None where another signs and there never was one: then none is made."""
+    layout = Layout(settings.data_dir)
+    if settings.signer != BUILT_IN and not (layout.keys / _SECRET).exists():
+        return None
+    return load_or_create(layout)
 
 
 def load_or_create(layout: Layout) -> ReleaseKey:

@@ -12,6 +12,7 @@ A move is compare-and-set: `UPDATE … WHERE state = old`, and exactly one row m
     job        queued → running → succeeded | failed (the artifact's fault) | errored (ours)
                  ↑─────────┘ (a retry, a lost lease)
                  ↑── failed | errored (a person's re-run)
+                 queued → failed: a person refuses to sign the release that waits for it
                a policy or store job that succeeded fails after all when the publishing transaction finds that the world has changed,
                or that a thin package needs what nobody gave
     delivery   queued → running → delivered | failed (given up)
@@ -59,12 +60,13 @@ class JobStatus(StrEnum):
 
 
 class Step(StrEnum):
-    """The jobs of an artifact, in order."""
+    """The jobs of an artifact, in order. `sign` is a release's own, under its first artifact, where the key is kept elsewhere."""
 
     HASH = "hash"
     INSPECT = "inspect"
     POLICY = "policy"
     STORE = "store"
+    SIGN = "sign"
 
 
 class UploadStatus(StrEnum):
@@ -104,7 +106,7 @@ ARTIFACT_MOVES: Final = {
     ArtifactStatus.LINKED: set(),
 }
 JOB_MOVES: Final = {
-    JobStatus.QUEUED: {JobStatus.RUNNING},
+    JobStatus.QUEUED: {JobStatus.RUNNING, JobStatus.FAILED},
     JobStatus.RUNNING: {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.ERRORED, JobStatus.QUEUED},
     JobStatus.FAILED: {JobStatus.QUEUED},
     JobStatus.ERRORED: {JobStatus.QUEUED},

@@ -5,6 +5,8 @@
     3 policy    the app and the requested channel allow it, and no other artifact of the release has its slot
       ── here every artifact of the release waits for the others: nothing enters the store before all have passed ──
     4 store     the bytes are hashed again, linked into the digest store and made durable, with what is in a package; the last one publishes
+      ── where the release key is kept outside of the server, the release as a whole waits once more ──
+    5 sign      a signer outside signs the manifest as it is going to be published; taking the signature publishes
 
 A step reads, decides, and returns an `Outcome`; its effects are written in one transaction together with the end of its job, fenced
 by the claim's generation. A step may run twice and comes to the same end.
@@ -21,7 +23,7 @@ from typing import Any, Final
 import structlog
 from sqlmodel import Session, select
 
-from pipeline import jobs, judging, notices, policy, release, unpacking
+from pipeline import jobs, judging, notices, policy, release, signatures, unpacking
 from pipeline.access import SYSTEM
 from pipeline.database import Database
 from pipeline.documents import Documents
@@ -30,10 +32,12 @@ from pipeline.formats.declared import Declared
 from pipeline.formats.facts import Finding, Rule, Severity, Verdict
 from pipeline.inspection import Inspector
 from pipeline.jobs import Claim
-from pipeline.models import Artifact, Blob, Icon, InspectorCrash, Release
+from pipeline.models import App, Artifact, Blob, Icon, InspectorCrash, Release
 from pipeline.operation import Happening, Operation
 from pipeline.quarantine import Quarantine
-from pipeline.settings import MIB, Settings
+from pipeline.settings import BUILT_IN, MIB, Settings
+from pipeline.signer import NotTaken, OutOfTurn, Overtaken, Waits, judge
+from pipeline.signing import configured_key, configured_signer
 from pipeline.states import ArtifactStatus, JobStatus, Step, move
 from pipeline.store.layout import Layout
 from pipeline.store.local import LocalBlobStore
@@ -80,6 +84,10 @@ class BytesGone(Exception):
     """The bytes of an artifact are neither in quarantine nor in the store; trying again cannot help."""
 
 
+def _nothing() -> None:
+    return
+
+
 def _no_effect(_operation: Operation, _artifact: Artifact) -> None:
     return
 
@@ -91,6 +99,8 @@ class Outcome:
     status: JobStatus
     findings: list[dict[str, Any]] = field(default_factory=list)
     effect: Effect = _no_effect
+    error: str | None = None
+    after: Callable[[], None] = _nothing  # when it is committed; a worker that dies before loses it
 
 
 class Validation:
@@ -130,15 +140,22 @@ class Validation:
             Step.INSPECT: self._inspect,
             Step.POLICY: self._policy,
             Step.STORE: self._place,
+            Step.SIGN: self._sign,
         }
+        self._signed_outside = settings.signer != BUILT_IN
 
     def run(self, claim: Claim, progress: Progress) -> list[str]:
         """Run one claimed job to its end; returns the jobs to ring for. Raises `Fenced`, `BytesGone`, and whatever is our fault."""
         with self._database.read() as session:
             artifact = session.get_one(Artifact, claim.artifact_id)
-        outcome = self._steps[claim.step](artifact, progress)
-        ring = self._finish(claim, outcome)
+        try:
+            outcome = self._steps[claim.step](artifact, progress)
+            ring = self._finish(claim, outcome)
+        except Waits as waits:
+            self._park(claim, waits)
+            return []
         self._failpoints.hit(f"{claim.step.value}.done")
+        outcome.after()
         if (
             claim.step is Step.STORE
             and outcome.status is JobStatus.SUCCEEDED
@@ -154,7 +171,7 @@ class Validation:
             if jobs.finish(session, claim, JobStatus.ERRORED, now=operation.now, error=error) is None:
                 raise Fenced
             self._ended_badly(operation, claim)
-            release.advance(operation, claim.release_id)
+            release.advance(operation, claim.release_id, signed_outside=self._signed_outside)
             notices.announce(operation, self._documents)
         return operation.ring
 
@@ -167,7 +184,7 @@ class Validation:
                 raise Fenced
             if status is JobStatus.ERRORED:
                 self._ended_badly(operation, claim)
-                release.advance(operation, claim.release_id)
+                release.advance(operation, claim.release_id, signed_outside=self._signed_outside)
             notices.announce(operation, self._documents)
         if status is JobStatus.ERRORED:
             _log.error("job_errored", error=error)
@@ -175,17 +192,37 @@ class Validation:
             _log.warning("job_will_be_tried_again")
         return operation.ring
 
+    def _park(self, claim: Claim, waits: Waits) -> None:
+        with self._database.write() as session:
+            operation = self._operation(session, claim)
+            parent = session.get_one(Release, claim.release_id)
+            app = session.get_one(App, parent.app_id)
+            # Whoever was before it may have ended since it was told to wait, and then nobody wakes it.
+            free = isinstance(waits, OutOfTurn) and signatures.before(operation, app, parent) is None
+            at_once = free or isinstance(waits, Overtaken)
+            until = operation.now if at_once else operation.now + signatures.LOOK_AGAIN
+            if not jobs.park(session, claim, until=until, note=str(waits)):
+                raise Fenced
+        _log.info("job_waits", reason=str(waits))
+
     def _finish(self, claim: Claim, outcome: Outcome) -> list[str]:
         with self._database.write() as session:
             operation = self._operation(session, claim)
             if (
-                jobs.finish(session, claim, outcome.status, now=operation.now, findings=outcome.findings)
+                jobs.finish(
+                    session,
+                    claim,
+                    outcome.status,
+                    now=operation.now,
+                    findings=outcome.findings,
+                    error=outcome.error,
+                )
                 is None
             ):
                 raise Fenced
             artifact = session.get_one(Artifact, claim.artifact_id)
             outcome.effect(operation, artifact)
-            if outcome.status is JobStatus.FAILED:
+            if outcome.status is not JobStatus.SUCCEEDED:
                 self._ended_badly(operation, claim)
             following = _NEXT.get(claim.step)
             if outcome.status is JobStatus.SUCCEEDED and following is not None:
@@ -194,7 +231,7 @@ class Validation:
                 )
                 operation.ring.append(job.id)
             session.flush()
-            release.advance(operation, claim.release_id)
+            release.advance(operation, claim.release_id, signed_outside=self._signed_outside)
             notices.announce(operation, self._documents)
             self._failpoints.hit(f"{claim.step.value}.commit")
         rules = sorted({f"{finding['severity']} {finding['rule']}" for finding in outcome.findings})
@@ -332,6 +369,43 @@ class Validation:
             )
 
         return Outcome(JobStatus.SUCCEEDED, [], effect)
+
+    # -- 5 sign ---------------------------------------------------------------------------------
+
+    def _sign(self, artifact: Artifact, progress: Progress) -> Outcome:
+        """Asked for, answered, judged; taken in the transaction that publishes. Raises `Waits`."""
+        signer, key = configured_signer(self._settings), configured_key(self._settings)
+        with self._database.write() as session:
+            request = release.to_be_signed(Operation(session, SYSTEM, self._clock()), artifact.release_id)
+        _log.info("signature_asked_for", manifest_sha256=request.sha256)
+        try:
+            text = signer.sign(request, lambda: progress(0))
+            self._failpoints.hit("sign.middle")
+            judge(key, request, text)
+        except NotTaken as refusal:
+            another_may_come = signer.refused(request)
+            with self._database.write() as session:
+                parent = session.get_one(Release, artifact.release_id)
+                app = session.get_one(App, parent.app_id)
+                signatures.refuse(
+                    Operation(session, SYSTEM, self._clock(), parent.correlation_id),
+                    app.slug,
+                    parent.id,
+                    refusal.finding,
+                )
+            if another_may_come:
+                raise Waits(f"waits for another signature of {request.sha256}.json: {refusal}") from refusal
+            return Outcome(JobStatus.ERRORED, [refusal.finding.as_dict()], error=str(refusal))
+
+        def effect(operation: Operation, row: Artifact) -> None:
+            asked = release.to_be_signed(operation, row.release_id)
+            parent = operation.session.get_one(Release, row.release_id)
+            app = operation.session.get_one(App, parent.app_id)
+            if asked != request:
+                raise Overtaken("the manifest was made anew meanwhile, and is signed anew")
+            signatures.take(operation, app, parent, text, key)
+
+        return Outcome(JobStatus.SUCCEEDED, [], effect, after=lambda: signer.taken(request))
 
     # -- parts ----------------------------------------------------------------------------------
 

@@ -1,5 +1,5 @@
 """What has to happen without anybody asking: jobs that were left behind, dead workers, abandoned uploads, requests past their time,
-releases that retention no longer keeps, and garbage.
+signatures that people dropped, releases that retention no longer keeps, and garbage.
 
 Every worker runs this beside its jobs. Each duty is safe in any number of processes at once, and reads before it writes, so that an
 idle system stays silent on the disk.
@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from pipeline import approval, jobs, notices, release, removal
+from pipeline import approval, jobs, notices, release, removal, signatures
 from pipeline.access import SYSTEM
 from pipeline.database import Database
 from pipeline.documents import Documents
@@ -21,7 +21,8 @@ from pipeline.garbage import Collector
 from pipeline.job_log import JobLog
 from pipeline.operation import Happening, Operation
 from pipeline.quarantine import Quarantine
-from pipeline.settings import Settings
+from pipeline.settings import BUILT_IN, Settings
+from pipeline.signing_drop import SigningDrop
 from pipeline.store.layout import Layout
 from pipeline.values import Clock
 
@@ -66,6 +67,7 @@ class Schedule:
             moment = time.monotonic()
             try:
                 self.sweep()
+                self.look_at_drop()
                 if moment >= beat_at:
                     beat_at = moment + BEAT_EVERY_SECONDS
                     self.beat()
@@ -94,7 +96,7 @@ class Schedule:
             for job in swept.errored:
                 operation.correlation_id = job.correlation_id
                 operation.happened.append(Happening("validation.failed", job.id))
-                release.advance(operation, job.release_id)
+                release.advance(operation, job.release_id, signed_outside=self._settings.signer != BUILT_IN)
                 notices.announce(operation, Documents(self._settings.base_url))
             for worker_id in dead:
                 jobs.retire(session, worker_id, now)
@@ -106,6 +108,32 @@ class Schedule:
         for job in swept.errored:
             _log.error("job_errored", job_id=job.id, attempt=job.attempts, error=job.error)
         for job_id in [*swept.ring, *operation.ring]:
+            self._ring(job_id)
+
+    def look_at_drop(self) -> None:
+        """Wake the releases whose signatures were dropped, and clear the folder of what nothing waits for."""
+        if self._settings.signer != "drop":
+            return
+        drop = SigningDrop(self._layout.signing)
+        with self._database.read() as session:
+            answered, unknown, settled = signatures.look(session, drop)
+        refused = [name for name in unknown if drop.set_aside(name)]
+        for sha256 in settled:
+            drop.forget(sha256)
+        if not answered and not refused:
+            return
+        woken: list[str] = []
+        now = self._clock()
+        with self._database.write() as session:
+            for name in refused:
+                finding = signatures.nothing_waits_for(name)
+                signatures.refuse(Operation(session, SYSTEM, now), None, "signing", finding)
+                _log.warning("signature_refused", rule=finding.rule, file=name)
+            for release_id in answered:
+                job = signatures.job_of(session, release_id)
+                if job is not None and jobs.wake(session, job.id, now=now):
+                    woken.append(job.id)
+        for job_id in woken:
             self._ring(job_id)
 
     def beat(self) -> None:

@@ -8,6 +8,7 @@ data/
   blobs/sha256/ab/cd/<hex>     the digest store: immutable, read-only
   trash/<time>/<hex>           blobs that nothing refers to, until they are removed for good
   keys/                        signing keys of this server, mode 0600
+  signing/<sha256>.json        manifests that people are to sign elsewhere, and the signatures that they drop beside them
   run/                         locks: one for writers of dist.db, one for each living worker
   logs/jobs/<2>/<job-id>.jsonl what was logged about one job
   config.toml   backups/
@@ -74,6 +75,10 @@ class Layout:
     @property
     def keys(self) -> Path:
         return self.root / "keys"
+
+    @property
+    def signing(self) -> Path:
+        return self.root / "signing"
 
     def upload(self, upload_id: str) -> Path:
         """The folder of one upload."""

@@ -29,7 +29,7 @@ def sweep(domain: Domain, *dead: str) -> jobs.Swept:
     with domain.write() as operation:
         swept = jobs.sweep(operation.session, now=operation.now, settings=domain.settings, dead_workers=dead)
         for job in swept.errored:
-            release.advance(operation, job.release_id)
+            release.advance(operation, job.release_id, signed_outside=False)
     return swept
 
 

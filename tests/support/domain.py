@@ -37,6 +37,7 @@ from pipeline.operation import Operation
 from pipeline.quarantine import Quarantine
 from pipeline.schema import migrate
 from pipeline.settings import Settings
+from pipeline.signing_command import SigningFailed
 from pipeline.states import JobStatus
 from pipeline.store.layout import Layout
 from pipeline.store.local import LocalBlobStore
@@ -209,7 +210,7 @@ class Domain:
             self.validation.run(claim, lambda _percent: None)
         except BytesGone as error:
             self.validation.give_up(claim, str(error))
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, SigningFailed) as error:
             self.validation.try_again(claim, str(error))
 
     def work(self, *, times: int = 200) -> None:
