@@ -18,7 +18,7 @@ from pipeline.operation import Operation
 from pipeline.schema import NewerDatabase, current_revision, migrate
 from pipeline.settings import Settings, load
 from pipeline.signer import NotTaken
-from pipeline.signing_drop import ANSWER, MANIFEST, SigningDrop, read_small
+from pipeline.signing_drop import ANSWER, SigningDrop, read_small
 from pipeline.store.layout import Layout
 from pipeline.values import utc_now
 
@@ -381,7 +381,7 @@ def signing_export(
     try:
         out.mkdir(parents=True, exist_ok=True)
         for one in waiting:
-            SigningDrop(out).put(f"{one.row.sha256}{MANIFEST}", one.row.manifest.encode())
+            SigningDrop(out).lay_out(one.to_sign)
     except OSError as error:
         _fail(f"{out} cannot be written: {error.strerror}.")
     if as_json:
@@ -390,7 +390,8 @@ def signing_export(
     typer.echo(f"{out}: {len(waiting)} manifests")
     if waiting:
         typer.echo(
-            f"Sign them with: minisign -S -s KEY -m {out}/*.json, then: distd signing import {out}/*.minisig"
+            'There: for f in *.json; do minisign -S -s KEY -m "$f" -t "$(cat "${f%.json}.comment")"; done\n'
+            "Back here: distd signing import *.minisig"
         )
 
 

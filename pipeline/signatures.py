@@ -23,7 +23,7 @@ from pipeline.errors import Conflict, Invalid, NotFound
 from pipeline.formats.facts import Finding
 from pipeline.models import App, Job, Release, ReleaseSignature
 from pipeline.operation import Happening, Operation
-from pipeline.signer import DECLINED, UNKNOWN_MANIFEST, NotTaken, ToSign, judge
+from pipeline.signer import DECLINED, OTHER_BYTES, UNKNOWN_MANIFEST, NotTaken, ToSign, judge
 from pipeline.signing_drop import ANSWER, SigningDrop
 from pipeline.states import JobStatus, ReleaseStatus, Step, move
 from pipeline.values import rfc3339
@@ -41,6 +41,10 @@ class Pending:
     build: int | None
     row: ReleaseSignature
 
+    @property
+    def to_sign(self) -> ToSign:
+        return ToSign(self.row.sha256, self.row.manifest.encode(), self.row.comment)
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "release_id": self.row.release_id,
@@ -54,7 +58,7 @@ class Pending:
 
 
 def comment_of(app: App, release: Release) -> str:
-    """What a trusted comment says of a release."""
+    """What the trusted comment of a release's signature says: `pipeline.proof` holds a reader to it."""
     build = "" if release.build is None else f" build:{release.build}"
     return f"distd app:{app.slug} version:{release.version}{build} release:{release.id}"
 
@@ -90,7 +94,7 @@ def ask(
         row.signature = row.public_key = row.signed_at = None
         session.add(row)
         operation.record("signature.requested", release.id, app=app.slug, manifest_sha256=row.sha256)
-    return ToSign(row.sha256, row.manifest.encode(), row.comment)
+    return Pending(app.slug, release.version, release.build, row).to_sign
 
 
 def next_turn(operation: Operation, app: App) -> None:
@@ -174,13 +178,13 @@ def pending(session: Session) -> list[Pending]:
 
 def match(operation: Operation, key: minisign.PublicKey, text: bytes, *, name: str) -> Pending:
     """Which waiting manifest a signature is for. Raises `NotTaken`."""
-    waiting = pending(operation.session)
     refusal = NotTaken(nothing_waits_for(name))
-    for one in waiting:
+    for one in pending(operation.session):
         try:
-            judge(key, ToSign(one.row.sha256, one.row.manifest.encode(), one.row.comment), text)
+            judge(key, one.to_sign, text)
         except NotTaken as error:
-            refusal = error
+            if error.finding.rule != OTHER_BYTES.id:  # that would be so of every manifest but one
+                refusal = error
         else:
             return one
     raise refusal

@@ -43,6 +43,13 @@ BAD_COMMENT: Final = Rule(
     "Sign again, and do not edit the .minisig file; a comment is given with `minisign -S -t`.",
     _SPEC + ": the global signature covers signature and trusted comment",
 )
+OTHER_COMMENT: Final = Rule(
+    "sign.other-comment",
+    Severity.ERROR,
+    "The trusted comment of the signature does not say what it is a signature of: {evidence}.",
+    "Sign with `minisign -S -t COMMENT`, with the comment that `distd signing list` shows and the .comment file holds.",
+    "a signature by the right key that was made for another purpose",
+)
 NOT_A_FILE: Final = Rule(
     "sign.not-a-file",
     Severity.ERROR,
@@ -65,7 +72,16 @@ DECLINED: Final = Rule(
     "Mend what is said, and publish again; or have it signed after all with `dist release rerun`.",
     "the keeper of the key decides",
 )
-RULES: Final = (MALFORMED, WRONG_KEY, OTHER_BYTES, BAD_COMMENT, NOT_A_FILE, UNKNOWN_MANIFEST, DECLINED)
+RULES: Final = (
+    MALFORMED,
+    WRONG_KEY,
+    OTHER_BYTES,
+    BAD_COMMENT,
+    OTHER_COMMENT,
+    NOT_A_FILE,
+    UNKNOWN_MANIFEST,
+    DECLINED,
+)
 _BY_FLAW: Final = {
     minisign.Flaw.WRONG_KEY: WRONG_KEY,
     minisign.Flaw.BAD_SIGNATURE: OTHER_BYTES,
@@ -75,7 +91,7 @@ _BY_FLAW: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ToSign:
-    """A manifest that waits: its digest, which names it, its bytes, and what a trusted comment may say."""
+    """A manifest that waits: its digest, which names it, its bytes, and what the trusted comment has to say."""
 
     sha256: str
     manifest: bytes
@@ -118,7 +134,7 @@ class Signer(Protocol):
 
 
 def judge(key: minisign.PublicKey, request: ToSign, text: bytes) -> None:
-    """Whether this answer is a signature by `key` over the manifest and over its own trusted comment. Raises `NotTaken`."""
+    """Whether this answer is a signature by `key` over the manifest, with the right trusted comment. Raises `NotTaken`."""
     try:
         text.decode("utf-8")
         signature = minisign.parse_signature(text)
@@ -126,6 +142,9 @@ def judge(key: minisign.PublicKey, request: ToSign, text: bytes) -> None:
         raise NotTaken(MALFORMED.finding(str(error))) from error
     flaw = minisign.verify(key, signature, [request.manifest])
     if flaw is None:
+        said = signature.trusted_comment.decode("utf-8", "replace")
+        if said != request.comment:
+            raise NotTaken(OTHER_COMMENT.finding(f"it says {said[:200]!r}, not {request.comment!r}"))
         return
     evidence = f"manifest SHA-256 {request.sha256}"
     if flaw is minisign.Flaw.WRONG_KEY:

@@ -1,7 +1,7 @@
 """A command that signs: an HSM's tool, a call to another machine, or `minisign` itself.
 
-It gets the manifest on standard input, and as a file where an argument holds `{file}`; `{comment}` becomes the text that is proposed
-as the trusted comment. It prints the `.minisig` on standard output and ends with 0.
+It gets the manifest on standard input, and as a file where an argument holds `{file}`; `{comment}` becomes what the trusted
+comment has to say. It prints the `.minisig` on standard output and ends with 0.
 
 There is no shell. The environment is `PATH`, `HOME` and `LANG` and nothing of the server's; the folder is an empty one of its own.
 Whoever prints too much, or is not done in time, is killed with everything that it started. Only the worker that holds the job runs it.

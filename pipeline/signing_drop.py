@@ -1,7 +1,8 @@
 """A folder for people whose key is on a machine without a network.
 
     signing/<sha256>.json              a manifest that waits, as it is going to be published
-    signing/<sha256>.json.minisig      what they bring back: `minisign -S -m <sha256>.json` writes this name
+    signing/<sha256>.comment           what the trusted comment has to say
+    signing/<sha256>.json.minisig      what they bring back: `minisign -S -t COMMENT -m <sha256>.json` writes this name
     signing/refused/                   answers that were not taken
 
 The folder may be shared or carried about, so that nothing in it is believed: an answer is opened only as a small regular file, is
@@ -24,6 +25,7 @@ from pipeline.signer import MALFORMED, NOT_A_FILE, NotTaken, ToSign, Waits
 from pipeline.store.layout import DIRECTORY_MODE, sync_directory
 
 MANIFEST: Final = ".json"
+COMMENT: Final = ".comment"
 ANSWER: Final = ".json.minisig"
 STILL_WRITTEN_SECONDS: Final = 60.0  # an answer that is not whole, and was touched since, is waited for
 _LISTED_MAX: Final = 10_000  # names; somebody put the wrong folder there otherwise
@@ -40,12 +42,12 @@ class SigningDrop:
 
     def sign(self, request: ToSign, _beat: Callable[[], None]) -> bytes:
         """The answer, once it is there and whole; else `Waits`, with the manifest laid out."""
-        self._lay_out(request)
+        self.lay_out(request)
         text = self._read(self.answer(request.sha256))
         if text is None:
             raise Waits(
-                f"waits for the signature of {request.sha256}{MANIFEST}: sign it with `minisign -S` and bring back "
-                f"{request.sha256}{ANSWER} (`distd signing list` shows what waits)"
+                f"waits for the signature of {request.sha256}{MANIFEST}: sign it with `minisign -S -t COMMENT` and bring back "
+                f"{request.sha256}{ANSWER} (`distd signing list` shows the comment)"
             )
         return text
 
@@ -93,8 +95,8 @@ class SigningDrop:
 
     def forget(self, sha256: str) -> None:
         """Remove a manifest that no longer waits, and its answer first: alone, it would be one for nothing."""
-        for path in (self.answer(sha256), self.folder / f"{sha256}{MANIFEST}"):
-            path.unlink(missing_ok=True)
+        for suffix in (ANSWER, COMMENT, MANIFEST):
+            (self.folder / f"{sha256}{suffix}").unlink(missing_ok=True)
 
     def put(self, name: str, content: bytes) -> None:
         """Lay a file into the folder, whole or not at all."""
@@ -111,13 +113,15 @@ class SigningDrop:
             spare.unlink(missing_ok=True)
         sync_directory(self.folder)
 
-    def _lay_out(self, request: ToSign) -> None:
+    def lay_out(self, request: ToSign) -> None:
+        """The manifest and its comment, as they have to be."""
         path = self.folder / f"{request.sha256}{MANIFEST}"
         try:
             same = read_small(path, most=len(request.manifest)) == request.manifest
         except (FileNotFoundError, NotTaken):
             same = False
         if not same:
+            self.put(f"{request.sha256}{COMMENT}", f"{request.comment}\n".encode())
             self.put(path.name, request.manifest)
 
     def _read(self, path: Path) -> bytes | None:

@@ -74,7 +74,7 @@ def test_a_release_is_published_once_its_signature_was_brought_and_not_before(
     run("-S", "-s", key / "key.sec", "-m", key / "key.pub", "-x", wrong)
     refused = platform.distd("signing", "import", str(wrong))
     assert (refused.code, "distd signing list" in refused.err) == (1, True), refused
-    run("-S", "-s", key / "key.sec", "-m", manifest)
+    run("-S", "-s", key / "key.sec", "-m", manifest, "-t", waiting[0]["comment"])
     assert platform.distd("signing", "import", f"{manifest}.minisig").code == 0
 
     out, err = publishing.communicate(timeout=WAIT_SECONDS)
@@ -90,6 +90,8 @@ def test_a_release_is_published_once_its_signature_was_brought_and_not_before(
         keys = client.get("/api/v1/keys").json()["items"]
     assert (tmp_path / "m.json").read_bytes() == manifest.read_bytes()
     run("-V", "-p", tmp_path / "key.pub", "-m", tmp_path / "m.json")
+    proven = platform.dist("verify", str(tmp_path / "m.json"), "--key", str(tmp_path / "key.pub"))
+    assert proven.code == 0, proven
     assert (beside.status_code, beside.json()["code"]) == (404, "not_signed")
     assert document["artifacts"][0]["sha256"] in beside.json()["remedy"]
     assert [one["current"] for one in keys] == [True]
@@ -107,7 +109,8 @@ def test_a_worker_that_dies_while_a_release_waits_loses_nothing(
     platform.until(lambda: list((platform.data / "signing").glob("*.json")), WAIT_SECONDS, "it is laid out")
     platform.stop(platform.processes[0])
     (manifest,) = (platform.data / "signing").glob("*.json")
-    run("-S", "-s", key / "key.sec", "-m", manifest)
+    comment = manifest.with_suffix(".comment").read_text().strip()
+    run("-S", "-s", key / "key.sec", "-m", manifest, "-t", comment)
     platform.start("up")
     waited = platform.dist("release", "wait", release_id, "--json", "--timeout", "30")
     assert waited.code == 0, waited

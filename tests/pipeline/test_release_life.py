@@ -20,6 +20,12 @@ from pipeline.states import (
 )
 from tests.support.domain import Domain, digest_of, in_threads
 
+FOUR = (
+    Step.HASH,
+    Step.INSPECT,
+    Step.POLICY,
+    Step.STORE,
+)  # the built-in key signs: nothing waits for a signature
 GOOD, BAD = b"fine\n", b"reject: it is broken\n"
 
 
@@ -39,7 +45,7 @@ def test_every_job_of_every_artifact_succeeds_and_the_release_is_published(domai
     domain.work()
     row = domain.release(release_id)
     assert (row.status, row.published_at) == (ReleaseStatus.PUBLISHED, domain.clock())
-    assert steps(domain, release_id) == [(step, JobStatus.SUCCEEDED) for step in Step] * 2
+    assert steps(domain, release_id) == [(step, JobStatus.SUCCEEDED) for step in FOUR] * 2
     assert {artifact.status for artifact in domain.artifacts(release_id)} == {ArtifactStatus.STORED}
     assert set(domain.store.digests()) == {digest_of(GOOD), digest_of(b"more\n")}
     assert not list(domain.layout.quarantine.iterdir()), "nothing is left in quarantine"

@@ -128,11 +128,16 @@ def to_sign(domain: Domain) -> list[Path]:
     return sorted(domain.layout.signing.glob(f"*{MANIFEST}"))
 
 
+def signed(manifest: Path, key: minisign.SecretKey = KEY) -> bytes:
+    comment = manifest.with_suffix(".comment").read_text().strip()
+    return minisign.sign(key, [manifest.read_bytes()], trusted_comment=comment)
+
+
 def drop(
     domain: Domain, manifest: Path, content: bytes | None = None, *, key: minisign.SecretKey = KEY
 ) -> Path:
     answer = manifest.with_name(manifest.name + ".minisig")
-    answer.write_bytes(content or minisign.sign(key, [manifest.read_bytes()], trusted_comment="offline"))
+    answer.write_bytes(content or signed(manifest, key))
     return answer
 
 
@@ -368,7 +373,7 @@ def test_a_chain_that_went_on_is_signed_anew_and_the_old_signature_is_for_nothin
 
 
 def half(manifest: Path) -> bytes:
-    return minisign.sign(KEY, [manifest.read_bytes()], trusted_comment="offline")[:-30]
+    return signed(manifest)[:-30]
 
 
 def test_a_half_written_signature_is_left_until_it_is_whole(opened: Opening):
@@ -390,16 +395,20 @@ def left_half_written(answer: Path, manifest: Path) -> None:
 
 
 def wrong_key(answer: Path, manifest: Path) -> None:
-    answer.write_bytes(minisign.sign(OTHER, [manifest.read_bytes()], trusted_comment="offline"))
+    answer.write_bytes(signed(manifest, OTHER))
 
 
 def another_file(answer: Path, _manifest: Path) -> None:
     answer.write_bytes(minisign.sign(KEY, [b"another"], trusted_comment="offline"))
 
 
+def another_purpose(answer: Path, manifest: Path) -> None:
+    answer.write_bytes(minisign.sign(KEY, [manifest.read_bytes()], trusted_comment="a plain file"))
+
+
 def link(answer: Path, manifest: Path) -> None:
     real = manifest.with_name("real")
-    real.write_bytes(minisign.sign(KEY, [manifest.read_bytes()], trusted_comment="offline"))
+    real.write_bytes(signed(manifest))
     answer.symlink_to(real)
 
 
@@ -419,6 +428,7 @@ DROPPED: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "left half-written": (left_half_written, "sign.malformed"),
     "wrong key": (wrong_key, "sign.wrong-key"),
     "another file": (another_file, "sign.other-bytes"),
+    "another purpose": (another_purpose, "sign.other-comment"),
     "a link": (link, "sign.not-a-file"),
     "a FIFO": (fifo, "sign.not-a-file"),
     "a folder": (folder, "sign.not-a-file"),
