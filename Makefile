@@ -23,9 +23,10 @@ demo: install  ## a server with a sample release, published through dist; prints
 demo-stop: install  ## end the server that a demo left up
 	$(BIN)/python -m tests.demo --stop
 
-benchmark: install  ## how fast and how large publishing, inspecting and large apps are, as ratios to yardsticks of the same run
+benchmark: install  ## how fast and how large publishing, inspecting, packages and large apps are, as ratios to yardsticks of the same run
 	$(BIN)/python -m benchmarks.publish
 	$(BIN)/python -m benchmarks.inspect
+	$(BIN)/python -m benchmarks.package
 	$(BIN)/python -m benchmarks.channels
 	$(BIN)/python -m benchmarks.console
 

@@ -11,7 +11,7 @@ from pipeline.package.cas import get_blob, get_tree, verify_tree
 from pipeline.package.directory import add_directory
 from pipeline.package.errors import PackageError as PackageError  # noqa: PLC0414 - part of what the command line uses
 from pipeline.package.errors import Sink, invalid, telling
-from pipeline.package.files import replacing
+from pipeline.package.files import is_inside, replacing
 from pipeline.package.folder_cas import FolderCas
 from pipeline.package.materialise import materialise
 from pipeline.package.sources import CasSource
@@ -20,9 +20,11 @@ from pipeline.values import Digest, parse_digest
 
 
 def add(folder: Path, store: Path, *, threads: int, sink: Sink) -> dict[str, Any]:
-    """Put a folder into a store."""
-    tree = add_directory(FolderCas(store), folder, threads=threads, sink=sink)
-    return _told(tree)
+    """Put a folder into a store, which is not in it: else the store would be part of what it keeps the next time."""
+    with telling(sink, str(folder)):
+        if is_inside(store, folder):
+            raise invalid(f"the store would lie in the folder that is added: {store}")
+        return _told(add_directory(FolderCas(store), folder, threads=threads, sink=sink))
 
 
 def get(blob: str, file: Path, store: Path, *, sink: Sink) -> dict[str, Any]:
@@ -76,4 +78,4 @@ def _digest(text: str) -> Digest:
     try:
         return parse_digest(text)
     except Invalid as error:
-        raise invalid(error.detail) from error
+        raise invalid(error.detail.rstrip(".")) from error

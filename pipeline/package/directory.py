@@ -191,19 +191,24 @@ def _walk(folder: Path, findings: Findings) -> Iterator[Found]:
     ahead = [""]
     while ahead:
         prefix = ahead.pop()
-        with os.scandir(folder / prefix) as rows:
-            for row in rows:
-                path = prefix + row.name
-                if not _is_utf8(path):
-                    findings.add(invalid(f"not a UTF-8 name: {os.fsencode(path)!r}"))
-                elif row.is_symlink():
-                    yield Found(path, str(Path(row.path).readlink()))
-                elif row.is_dir(follow_symlinks=False):
-                    ahead.append(f"{path}/")
-                elif row.is_file(follow_symlinks=False):
-                    yield Found(path, facts=_facts(row.stat(follow_symlinks=False)))
-                else:
-                    findings.add(invalid(f"neither file, folder nor link: {path}"))
+        try:
+            with os.scandir(folder / prefix) as scanned:
+                rows = list(scanned)
+        except OSError as error:
+            findings.add(io(error, prefix.rstrip("/") or str(folder)))
+            continue
+        for row in rows:
+            path = prefix + row.name
+            if not _is_utf8(path):
+                findings.add(invalid(f"not a UTF-8 name: {os.fsencode(path)!r}"))
+            elif row.is_symlink():
+                yield Found(path, str(Path(row.path).readlink()))
+            elif row.is_dir(follow_symlinks=False):
+                ahead.append(f"{path}/")
+            elif row.is_file(follow_symlinks=False):
+                yield Found(path, facts=_facts(row.stat(follow_symlinks=False)))
+            else:
+                findings.add(invalid(f"neither file, folder nor link: {path}"))
 
 
 def _is_utf8(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""A file that is there whole or not at all."""
+"""A file that is there whole or not at all, and whether one place is in another."""
 
 import os
 import threading
@@ -22,3 +22,8 @@ def replacing(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
     except BaseException:
         spare.unlink(missing_ok=True)
         raise
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether `path` is the folder or below it, links followed. (`Path.resolve` has an error of its own kind for links in a circle.)"""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))

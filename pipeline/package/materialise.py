@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -48,7 +49,7 @@ def materialise(
             with file_system(staging) as disk:
                 _fill(tree, staging, sources, sink)
                 before_publishing()  # 5
-                disk.sync(_below(staging))  # 6
+                disk.sync(chain([staging], (path for path in _below(staging) if not path.is_symlink())))  # 6
                 staging.rename(target)
         except BaseException:
             if staging.exists():
@@ -65,7 +66,7 @@ def _fill(tree: Tree, staging: Path, sources: Sequence[Source], sink: Sink) -> N
     written: dict[Digest, Path] = {}
     for entry in tree.files:  # 3
         place = staging / entry.path
-        place.parent.mkdir(parents=True, exist_ok=True)
+        _make_folders(place.parent)
         here: Sequence[Source] = [_Copy(written[entry.blob])] if entry.blob in written else sources
         mode = 0o777 if entry.mode is Mode.EXECUTABLE else 0o666
         fd = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
@@ -75,7 +76,7 @@ def _fill(tree: Tree, staging: Path, sources: Sequence[Source], sink: Sink) -> N
     for entry in tree.entries:  # 4
         if entry.is_link:
             place = staging / entry.path
-            place.parent.mkdir(parents=True, exist_ok=True)
+            _make_folders(place.parent)
             place.symlink_to(entry.target)
 
 
@@ -97,19 +98,27 @@ class _Copy:
         return self.path.open("rb")
 
 
+def _make_folders(folder: Path) -> None:
+    """A folder with those above it. (`Path.mkdir` calls itself for each, and a tree may be deeper than that may go.)"""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for one in reversed(missing):
+        one.mkdir()
+
+
 def _below(folder: Path) -> Iterator[Path]:
-    """All files and folders that hold bytes of their own."""
-    for place, _, files in os.walk(folder):
-        yield Path(place)
-        yield from (path for name in files if not (path := Path(place, name)).is_symlink())
+    """All that is in a folder, each folder before what is in it; no link is followed. (`os.walk` calls itself for each level.)"""
+    ahead = [folder]
+    while ahead:
+        for path in ahead.pop().iterdir():
+            yield path
+            if path.is_dir() and not path.is_symlink():
+                ahead.append(path)
 
 
 def _remove(folder: Path) -> None:
     """A folder of ours with all that is in it. (`shutil` would load the compression libraries.)"""
-    for place, folders, files in os.walk(folder, topdown=False):
-        for name in files:
-            Path(place, name).unlink()
-        for name in folders:
-            path = Path(place, name)
-            (path.unlink if path.is_symlink() else path.rmdir)()
-    folder.rmdir()
+    for path in reversed([folder, *_below(folder)]):
+        (path.rmdir if path.is_dir() and not path.is_symlink() else path.unlink)()

@@ -22,7 +22,7 @@ from pipeline.package.create import Description, Encoding, Format
 from pipeline.package.describe import describe, describe_encoding, describe_manifest, describe_seal
 from pipeline.package.directory import add_directory
 from pipeline.package.errors import PackageError, Sink, invalid, malformed, telling
-from pipeline.package.files import replacing
+from pipeline.package.files import is_inside, replacing
 from pipeline.package.folder_cas import FolderCas
 from pipeline.package.manifest import Dependency, Output
 from pipeline.package.native import Shape
@@ -104,7 +104,9 @@ def create(
             raise invalid("the content of a tree in a store is there already: --external is for a folder")
         signer = _secret_key(key, password) if key is not None else None
         if store is None:
-            _refuse_inside(out, Path(source))
+            _refuse_inside(out, Path(source), "package")
+        if external is not None:
+            _refuse_inside(external, Path(source), "folder of blobs")
         with replacing(out) as file:
             if store is not None:
                 cas, tree = FolderCas(store), _digest(source)
@@ -202,7 +204,8 @@ def _encoding(
     folders: tuple[str, ...] = ()
     if external is not None:
         try:
-            folders = (external.resolve().relative_to(out.resolve().parent).as_posix(),)
+            place = Path(os.path.realpath(external)).relative_to(Path(os.path.realpath(out)).parent)
+            folders = (place.as_posix(),)
         except ValueError as error:
             raise invalid(f"the folder of blobs has to be below that of the package: {external}") from error
     return Encoding(
@@ -247,7 +250,7 @@ def _digest(text: str) -> Digest:
     try:
         return parse_digest(text)
     except Invalid as error:
-        raise invalid(error.detail) from error
+        raise invalid(error.detail.rstrip(".")) from error
 
 
 def _secret_key(key: bytes, password: bytes) -> SecretKey:
@@ -257,9 +260,9 @@ def _secret_key(key: bytes, password: bytes) -> SecretKey:
         raise malformed(f"secret key: {error}") from error
 
 
-def _refuse_inside(out: Path, folder: Path) -> None:
-    if out.resolve().is_relative_to(folder.resolve()):
-        raise invalid(f"the package would lie in the folder that it is made of: {out}")
+def _refuse_inside(out: Path, folder: Path, what: str) -> None:
+    if is_inside(out, folder):
+        raise invalid(f"the {what} would lie in the folder that the package is made of: {out}")
 
 
 # -- what the library is given ------------------------------------------------------------------

@@ -106,6 +106,10 @@ def test_every_flaw_of_a_tree_is_in_the_document(dist: Dist, folder: Path, tmp_p
         (["pkg", "create", "folder", "x.dpk", "--name", "n", "--version", "1", "--artifact", "a"], 2, "invalid"),
         (["pkg", "create", "folder", "x.dpk", "--name", "n", "--version", "1", "--depends", "a=1"], 2, "invalid"),
         (["pkg", "create", "folder", "x.dpk", "--name", "n", "--version", "1", "--external", "../b"], 2, "invalid"),
+        (["pkg", "create", "folder", "x.dpk", "--name", "n", "--version", "1", "--shape", "thin", "--external", "folder/b"], 2, "invalid"),
+        (["cas", "add", "folder", "--store", "folder/store"], 2, "invalid"),
+        (["cas", "add", "folder", "--store", "circle"], 2, "io"),
+        (["pkg", "create", "folder", "circle/x.dpk", "--name", "n", "--version", "1"], 2, "io"),
         (["pkg", "create", "folder", "no/x.dpk", "--name", "n", "--version", "1"], 2, "io"),
         (["pkg", "sign", "empty", "--key", "empty"], 5, "malformed"),
     ],
@@ -120,13 +124,13 @@ def test_rubbish_is_refused_with_its_category_and_leaves_nothing(
     category: str,
 ):
     work = tmp_path / "work"
-    write_folder(work, {"empty": b"", "folder/a": b"a"})
+    write_folder(work, {"empty": b"", "folder/a": b"a", "circle": "circle"})
     monkeypatch.chdir(work)
     error = dist.json(*arguments, status=status)["error"]
     assert error["category"] == category
     assert error["detail"]
     assert error["remedy"]
-    assert sorted(path.name for path in work.rglob("*")) == ["a", "empty", "folder"]
+    assert sorted(path.name for path in work.rglob("*")) == ["a", "circle", "empty", "folder"]
 
 
 # -- dist pkg -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from pipeline.package.errors import Category, Diagnostic, PackageError
 from pipeline.package.folder_cas import FolderCas
 from pipeline.package.materialise import materialise
 from pipeline.package.sources import CachingSource, CasSource, FolderSource
-from pipeline.package.tree import Entry, Tree
+from pipeline.package.tree import Entry, Mode, Tree, make
 from tests.support.build_package import SMALL, read_folder, write_folder
 
 
@@ -145,6 +146,26 @@ def test_a_missing_blob_names_the_path(cas: FolderCas, tree: Tree, tmp_path: Pat
     assert "bin/notes" in str(caught.value)
 
 
+def test_a_tree_that_is_deeper_than_calls_may_be_nested_comes_and_goes(
+    cas: FolderCas, tmp_path: Path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    content = {"/".join(["d"] * 1100) + "/f": b"deep"}
+    deep = make([Entry(path, Mode.FILE, len(data), cas.put(data)) for path, data in content.items()])
+
+    def object_to_it() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        materialise(deep, Path("out"), sources(cas), before_publishing=object_to_it)
+    assert not [name for name in names(tmp_path) if "out" in name]
+    try:
+        materialise(deep, Path("out"), sources(cas))
+        assert survey(Path("out"))[0] == deep
+    finally:  # pytest itself cannot remove it
+        subprocess.run(["rm", "-rf", "out"], timeout=30, check=True)
+
+
 # -- several sources ----------------------------------------------------------------------------
 
 
@@ -219,6 +240,43 @@ def test_everything_that_is_no_file_is_told_at_once(cas: FolderCas, tmp_path: Pa
         "neither file, folder nor link: socket",
         "not a UTF-8 name: b'\\xff'",
     ]
+
+
+def test_a_folder_that_may_not_be_read_is_one_finding_among_others(
+    cas: FolderCas, tmp_path: Path, monkeypatch
+):
+    folder = write_folder(tmp_path / "folder", {"closed/f": b"", "open": b""})
+    os.mkfifo(folder / "pipe")
+    scan = os.scandir
+
+    def refusing(path: Path):
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)  # root may read everything
+    heard: list[Diagnostic] = []
+    with pytest.raises(PackageError):
+        add_directory(cas, folder, sink=heard.append)
+    assert sorted(map(str, heard)) == [
+        "invalid: neither file, folder nor link: pipe",
+        "io: closed: Permission denied",
+    ]
+
+
+@pytest.mark.parametrize("when", ["grown", "cut", "touched"])
+def test_a_file_that_changes_while_it_is_read_is_refused(cas: FolderCas, tmp_path: Path, when: str):
+    folder = write_folder(tmp_path / "folder", {"f": b"12"})
+    os.utime(folder / "f", (10**9, 10**9))
+
+    class Changing(FolderCas):
+        def put(self, content: bytes):
+            (folder / "f").write_bytes({"grown": b"123", "cut": b"1", "touched": b"21"}[when])
+            return super().put(content)
+
+    with pytest.raises(PackageError, match="it changed while it was read: f") as caught:
+        add_directory(Changing(tmp_path / "cas"), folder)
+    assert caught.value.category is Category.MALFORMED
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../outside", "nothing", "l"])
