@@ -121,7 +121,40 @@ def release_lines(release: Mapping[str, Any]) -> list[str]:
             for row in rows(release, "artifacts")
         ],
     )
-    return [*head, *([""] if artifacts else []), *artifacts, *finding_lines(release)]
+    return [
+        *head,
+        *([""] if artifacts else []),
+        *artifacts,
+        *_provenance_lines(release),
+        *finding_lines(release),
+    ]
+
+
+def provenance_pairs(statements: list[dict[str, Any]]) -> list[tuple[str, str | None]]:
+    """Who built what, from which source, for each statement of a provenance."""
+    found: list[tuple[str, str | None]] = []
+    for one in statements:
+        source = one.get("source") or {}
+        parts = (source.get("repository"), source.get("ref"), source.get("revision"))
+        found += [
+            ("predicate", one.get("predicate_type")),
+            ("builder", one.get("builder")),
+            ("build type", one.get("build_type")),
+            ("source", " ".join(part for part in parts if part) or None),
+            ("subjects", str(one.get("subject_count"))),
+        ]
+    return found
+
+
+def _provenance_lines(release: Mapping[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for row in rows(release, "attachments"):
+        statements = rows(row, "provenance")
+        if statements:
+            signature = (row.get("signature") or {}).get("status")
+            told = pairs([*provenance_pairs(statements), ("signature", signature)])
+            lines += ["", f"provenance {row.get('filename')}", *(f"  {line}" for line in told)]
+    return lines
 
 
 def finding_lines(release: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from sqlmodel import col, select
 
 from pipeline import channel as channels
-from pipeline import installing
+from pipeline import installing, provenance
 from pipeline import release as releases
 from pipeline.access import Right
 from pipeline.availability import withheld
@@ -198,6 +198,11 @@ class Documents:
             "status": row.status.value,
             "artifact_id": row.attached_to,
             "download_url": self.download_url(row),
+            **(
+                {"provenance": provenance.told(row), "signature": row.signature}
+                if row.attachment_kind == provenance.KIND
+                else {}
+            ),
         }
 
     def job(self, job: Job) -> dict[str, Any]:

@@ -53,6 +53,7 @@ MEDIA_TYPES: Final = {
     "sbom-cyclonedx": "application/vnd.cyclonedx+json",
     "sbom-spdx": "application/spdx+json",
     "swiftpm": "application/zip",
+    "in-toto": "application/vnd.in-toto+json",
     "minisign": "text/plain; charset=utf-8",
     "sparkle-signature": "text/plain; charset=utf-8",
     "mobileprovision": "application/x-apple-aspen-mobileprovision",

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from sqlmodel import col, select
 
-from pipeline import apps, pins, policy
+from pipeline import apps, pins, policy, provenance
 from pipeline.access import Right
 from pipeline.app_policy import policy_of
 from pipeline.formats.facts import Finding
@@ -53,7 +53,9 @@ def _past(release: Release, artifacts: list[Artifact]) -> PastRelease:
         published_at=release.published_at,
         channel=release.channel,
         artifacts=[
-            PastArtifact(row.id, subject_of(row), sboms_of(row, artifacts))
+            PastArtifact(
+                row.id, subject_of(row), sboms_of(row, artifacts), provenance.covering(row, artifacts)
+            )
             for row in artifacts
             if row.attachment_kind is None
         ],

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from sqlmodel import Session, col, select
 
-from pipeline import pins, policy
+from pipeline import pins, policy, provenance
 from pipeline.access import Actor
 from pipeline.app_policy import policy_of
 from pipeline.errors import PolicyRefused
@@ -70,7 +70,10 @@ def at_policy_step(
         slots_taken=[other.slot for other in others if other.slot is not None],
         base_url=base_url,
     )
-    return policy.decide(subject, policy_of(operation.session, app)[0].entering(release.channel), known)
+    return [
+        *policy.decide(subject, policy_of(operation.session, app)[0].entering(release.channel), known),
+        *provenance.findings(release, artifact, others),
+    ]
 
 
 def at_publication(
@@ -200,6 +203,7 @@ def _known(
         highest=_highest(session, app, artifact, subject),
         same_build=_same_build(session, app, artifact, subject),
         sboms=sboms_of(artifact, artifacts),
+        provenances=provenance.covering(artifact, artifacts),
         release_bytes=sum(row.size or 0 for row in artifacts if row.attachment_kind is None),
     )
 

@@ -23,7 +23,7 @@ from typing import Any, Final
 import structlog
 from sqlmodel import Session, select
 
-from pipeline import jobs, judging, notices, policy, release, signatures, unpacking
+from pipeline import jobs, judging, notices, policy, provenance, release, signatures, unpacking
 from pipeline.access import SYSTEM
 from pipeline.database import Database
 from pipeline.documents import Documents
@@ -268,7 +268,9 @@ class Validation:
         declared = Declared(
             filename=artifact.filename or "",
             platform=artifact.platform if artifact.attachment_kind is None else None,
-            format=artifact.declared_format,
+            format=provenance.FORMAT
+            if artifact.attachment_kind == provenance.KIND
+            else artifact.declared_format,
             arch=artifact.declared_arch,
         )
         inspection = self._inspector.inspect(path, declared=declared)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from litestar import Response, get, post
 
-from pipeline import channel, comparison, downloads, moving, release, removal
+from pipeline import channel, comparison, downloads, moving, provenance, release, removal
 from pipeline.access import Right
 from pipeline.errors import NotFound
 from pipeline.models import App, Release, ReleasePin
@@ -56,6 +56,7 @@ def routes(frame: PageFrame) -> list[Any]:
                 release=row,
                 artifacts=[one for one in artifacts if one.attachment_kind is None],
                 attachments=[one for one in artifacts if one.attachment_kind is not None],
+                provenance={one.id: provenance.told(one) for one in artifacts},
                 jobs={one.id: [job for job in jobs if job.artifact_id == one.id] for one in artifacts},
                 icons=release.with_icons(operation, row),
                 channels=channels,

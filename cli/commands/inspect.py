@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..document import rows
+from ..document import provenance_pairs, rows
 from ..errors import usage
 from ..output import pairs, size
 from ..plugins import load
@@ -71,6 +71,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
                 ),
             ),
             *[("signer", signer) for signer in signers],
+            *provenance_pairs(rows(report.get("details") or {}, "statements")),
         ]
     )
     found = []

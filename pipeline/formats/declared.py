@@ -104,6 +104,9 @@ _PROMISES: Final[dict[str, frozenset[Format]]] = {
     ".cdx.xml": _SBOMS,
     ".spdx": _SBOMS,
     ".spdx.json": _SBOMS,
+    ".intoto.json": frozenset({Format.IN_TOTO}),
+    ".intoto.jsonl": frozenset({Format.IN_TOTO}),
+    ".sigstore.json": frozenset({Format.IN_TOTO}),
     ".minisig": frozenset({Format.MINISIGN}),
 }
 

@@ -39,6 +39,8 @@ def inspect(source: Source, *, declared: Declared | None = None, recognised: For
         claims.check_name(report, declared)
         return report
     recognised = recognised or recognise(source)  # 2
+    if declared.format == Format.IN_TOTO and recognised in {Format.TEXT, Format.FILE}:
+        recognised = Format.IN_TOTO  # nobody knows better what is wrong with it than its reader
     report = _read(source, recognised)  # 3
     claims.check_name(report, declared)  # 4
     claims.check_format(report, declared, recognised)

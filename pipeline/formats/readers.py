@@ -71,6 +71,7 @@ READERS: Final[dict[Format, Reader]] = {
     Format.ZIP: Reader("archive_zip", Platform.ANY),
     Format.SBOM_CYCLONEDX: Reader("sbom", Platform.ANY),
     Format.SBOM_SPDX: Reader("sbom", Platform.ANY),
+    Format.IN_TOTO: Reader("provenance", Platform.ANY),
     Format.MINISIGN: Reader("minisign", Platform.ANY),
     Format.SPARKLE_SIGNATURE: Reader("sparkle", Platform.ANY),
     Format.DIST_PACKAGE: Reader("dist_package", Platform.ANY),

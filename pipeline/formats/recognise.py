@@ -45,6 +45,7 @@ class Format(StrEnum):
     ZIP = "zip"
     SBOM_CYCLONEDX = "sbom-cyclonedx"
     SBOM_SPDX = "sbom-spdx"
+    IN_TOTO = "in-toto"
     MINISIGN = "minisign"
     SPARKLE_SIGNATURE = "sparkle-signature"
     MOBILEPROVISION = "mobileprovision"
@@ -66,6 +67,10 @@ _CYCLONEDX: Final = re.compile(
 )
 _SPDX: Final = re.compile(
     rb'"spdxVersion"\s*:\s*"SPDX-|^SPDXVersion:\s*SPDX-|"https://spdx\.org/rdf/3', re.MULTILINE
+)
+_IN_TOTO: Final = re.compile(
+    rb'"_type"\s*:\s*"https://in-toto\.io/Statement/|"payloadType"\s*:\s*"application/vnd\.in-toto\+json"'
+    rb'|"mediaType"\s*:\s*"application/vnd\.dev\.sigstore\.bundle'
 )
 _SPARKLE: Final = re.compile(rb'"(?:ed_signature|edSignature|sparkle:edSignature)"\s*:')
 _MINISIGN: Final = re.compile(rb"untrusted comment:[^\n]*\n[A-Za-z0-9+/]{99}=")  # 74 bytes in base 64
@@ -220,6 +225,8 @@ def _by_words(source: Source, head: bytes) -> Format | None:
         return Format.MOBILEPROVISION
     if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"{", b"[", b"<", b"S"):
         return None
+    if _IN_TOTO.search(sample):  # first: a bill of materials may lie in a statement
+        return Format.IN_TOTO
     if _CYCLONEDX.search(sample):
         return Format.SBOM_CYCLONEDX
     if _SPDX.search(sample):

@@ -52,6 +52,7 @@ class Known:
     highest: Past | None = None  # of the same line
     same_build: Past | None = None  # another artifact of the same line with the very same build
     sboms: int = 0  # bills of materials that speak of this artifact
+    provenances: int = 0  # attachments that tell who built it
     release_bytes: int = 0
     slots_taken: Collection[str] = field(default_factory=tuple)
     base_url: str | None = None
@@ -185,6 +186,12 @@ def _no_sbom(subject: Subject, _policy: Effective, known: Known) -> str | None:
     return subject.filename or subject.platform
 
 
+def _no_provenance(subject: Subject, _policy: Effective, known: Known) -> str | None:
+    if known.provenances or subject.sha256 is None:
+        return None
+    return subject.filename or subject.platform
+
+
 def _debuggable(subject: Subject, _policy: Effective, _known: Known) -> str | None:
     return subject.debuggable
 
@@ -243,6 +250,7 @@ _CHECKS: Final[Mapping[str, _Check]] = {
     "untrusted-signature": _untrusted,
     "not-notarized": _not_notarized,
     "no-sbom": _no_sbom,
+    "no-provenance": _no_provenance,
     "debuggable": _debuggable,
     "debug-key": _debug_key,
     "development-profile": _development,

@@ -12,11 +12,12 @@ from pipeline.policy.subject import Subject
 
 @dataclass(frozen=True, slots=True)
 class PastArtifact:
-    """An artifact that was published, and how many bills of materials spoke of it."""
+    """An artifact that was published, and how many bills of materials and how much provenance spoke of it."""
 
     id: str
     subject: Subject
     sboms: int
+    provenances: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ def _judge(
                 None,
             ),
             sboms=artifact.sboms,
+            provenances=artifact.provenances,
             release_bytes=total,
         )
         judged[artifact.id] = decide(subject, effective, known)

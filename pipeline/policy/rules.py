@@ -140,6 +140,14 @@ NO_SBOM: Final = _rule(
     "Attach one to the release: a CycloneDX or SPDX document, `attachments` of kind `sbom` in dist.json.",
     "the app's policy; CISA, Framing Software Component Transparency",
 )
+NO_PROVENANCE: Final = _rule(
+    "no-provenance",
+    Level.OFF,
+    "every artifact that is a file",
+    "No provenance tells who built the artifact: {evidence}.",
+    "Attach what the build system wrote, with this file among its subjects: `attachments` of kind `provenance` in dist.json.",
+    "the app's policy; SLSA, Build track: provenance exists",
+)
 DEBUGGABLE: Final = _rule(
     "debuggable",
     Level.WARNING,
@@ -212,6 +220,7 @@ CONFIGURABLE: Final = {
         UNTRUSTED_SIGNATURE,
         NOT_NOTARIZED,
         NO_SBOM,
+        NO_PROVENANCE,
         DEBUGGABLE,
         DEBUG_KEY,
         DEVELOPMENT_PROFILE,

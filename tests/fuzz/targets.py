@@ -88,6 +88,8 @@ from tests.support.build_dmg import Image
 from tests.support.build_ipa import APP, app_files, ipa, profile
 from tests.support.build_macho import Signing, fat, signed, thin
 from tests.support.build_package import ENCODINGS, SMALL, packed, write_folder
+from tests.support.build_provenance import bundle as sigstore_bundle
+from tests.support.build_provenance import envelope, slsa_0_2, slsa_1, statement, written
 from tests.support.build_tar import Tarred, archive
 from tests.support.build_ticket import ticket as made_ticket
 from tests.support.build_xar import DISTRIBUTION, PACKAGE_INFO, File, Xar
@@ -300,6 +302,12 @@ def _jar_with_signature(data: bytes) -> bytes:
     return build_zip(*app(min_sdk=18), *members, Member("META-INF/CERT.EC", data))
 
 
+def _provenance() -> Iterator[Callable[[], bytes]]:
+    for predicate in (slsa_1, slsa_0_2):
+        for wrap in (dict, envelope, sigstore_bundle):
+            yield partial(written, wrap(statement(predicate())))
+
+
 def _npm(package: bytes) -> bytes:
     return gzip.compress(archive(Tarred("package/package.json", package)), 1, mtime=0)
 
@@ -389,6 +397,7 @@ def targets() -> dict[str, Target]:
         "zip": _reads(Format.ZIP, lambda: build_zip(Member("a/b", b"c" * 99, deflate=True), zip64=True)),
         "sbom-cyclonedx": _reads(Format.SBOM_CYCLONEDX, lambda: CYCLONEDX, lambda: CYCLONEDX_XML),
         "sbom-spdx": _reads(Format.SBOM_SPDX, lambda: SPDX),
+        "in-toto": _reads(Format.IN_TOTO, *_provenance()),
         "minisign": _reads(Format.MINISIGN, lambda: MINISIGN),
         "sparkle-signature": _reads(Format.SPARKLE_SIGNATURE, lambda: SPARKLE),
         "dist-package": _reads(Format.DIST_PACKAGE, *(partial(_package, encoding) for encoding in ENCODINGS)),
