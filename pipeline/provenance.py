@@ -63,7 +63,7 @@ def findings(release: Release, attachment: Artifact, artifacts: Sequence[Artifac
     for statement in statements_of(attachment):
         if digests & {subject["sha256"] for subject in statement["subjects"]}:
             found += _source_findings(declared, statement["source"] or {})
-    return found
+    return list(dict.fromkeys(found))
 
 
 def covering(artifact: Artifact, artifacts: Sequence[Artifact]) -> int:
@@ -100,7 +100,7 @@ def told(attachment: Artifact) -> list[dict[str, Any]]:
     return [
         {
             name: statement[name]
-            for name in ("predicate_type", "builder", "build_type", "source", "subject_count")
+            for name in ("envelope", "predicate_type", "builder", "build_type", "source", "subject_count")
         }
         for statement in statements_of(attachment)
     ]

@@ -5,9 +5,9 @@
 Read as a bare statement (v0.1, v1), in a DSSE envelope, in a Sigstore bundle, or as JSON Lines of these. Of the predicates, SLSA provenance v0.1, v0.2 and
 v1 is understood; another one is listed by its type.
 
-`details`: envelope (statement, dsse, sigstore-bundle; of the first document), statements: for each statement_type, predicate_type, builder, build_type,
+`details`: statements: for each envelope (statement, dsse, sigstore-bundle), statement_type, predicate_type, builder, build_type,
 source {repository, ref, revision}, subjects {name, sha256}, and subject_count.
-`signature`: unsigned for bare statements, else unverified: nobody has pinned a key for it.
+`signature`: unsigned where a statement is bare, else unverified: nobody has pinned a key for it.
 
 Sources: in-toto Attestation Framework, Statement v1, DigestSet; DSSE protocol and envelope; sigstore protobuf-specs, Bundle; SLSA Provenance v0.1,
 v0.2, v1.0. Left to others: whether the subjects are those of a release, and the source the one that it declares (`pipeline.provenance`).
@@ -90,14 +90,14 @@ def read(source: Source) -> Report:
         raise Unjudgeable(JSON_TOO_LARGE, f"the document has {source.size} bytes")
     report = Report("in-toto")
     opened = [_open(document, where) for document, where in _documents(source.at(0, source.size))]
-    report.details = {"envelope": opened[0].envelope, "statements": []}
+    report.details = {"statements": []}
     left = SUBJECTS_MAX
     for one in opened:
         told = _statement(report, one, left)
         left -= told["subject_count"]
         report.details["statements"].append(told)
     signed = sorted({one.envelope for one in opened} - {"statement"})
-    if signed:
+    if signed and all(one.envelope != "statement" for one in opened):
         report.signature = Signature(
             SignatureStatus.UNVERIFIED, schemes=signed, reason=_REASON.format(envelope=" and ".join(signed))
         )
@@ -184,6 +184,7 @@ def _statement(report: Report, opened: _Opened, subjects_max: int) -> dict[str, 
     predicate_type = _needed(statement, "predicateType", where)
     subjects = _subjects(statement.get("subject"), where, subjects_max)
     told: dict[str, Any] = {
+        "envelope": opened.envelope,
         "statement_type": kind,
         "predicate_type": predicate_type[:TEXT_MAX_CHARS],
         "builder": None,

@@ -122,6 +122,7 @@ def test_builder_and_source_stand_in_the_document_and_the_signature_is_called_un
         (attachment,) = Documents("http://d").release(operation, app, row)["attachments"]
     assert attachment["provenance"] == [
         {
+            "envelope": "dsse",
             "predicate_type": "https://slsa.dev/provenance/v1",
             "builder": "https://ci.example/builder",
             "build_type": "https://ci.example/build/v1",

@@ -47,7 +47,7 @@ def test_who_built_it_from_what_is_read_in_every_wrapping(wrapped: str, predicat
     wrap, name, status = WRAPPED[wrapped]
     data = written(wrap(statement(predicate(), version=version)))
     report = read(data)
-    assert (report.verdict, report.details["envelope"], report.signature.status) == (
+    assert (report.verdict, report.details["statements"][0]["envelope"], report.signature.status) == (
         Verdict.ACCEPTED,
         name,
         status,
@@ -68,6 +68,13 @@ def test_json_lines_are_read_one_by_one():
     report = read(b"\n".join(written(line) for line in lines) + b"\n")
     assert report.verdict is Verdict.ACCEPTED
     assert [one["subjects"][0]["name"] for one in report.details["statements"]] == ["0.bin", "1.bin", "2.bin"]
+
+
+def test_a_bare_statement_among_signed_ones_is_called_unsigned():
+    lines = [bundle(statement(slsa_1())), statement(slsa_1())]
+    report = read(b"\n".join(written(line) for line in lines))
+    assert report.signature.status is SignatureStatus.UNSIGNED
+    assert [one["envelope"] for one in report.details["statements"]] == ["sigstore-bundle", "statement"]
 
 
 def test_a_statement_on_several_lines_is_one_document():
