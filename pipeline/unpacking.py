@@ -25,6 +25,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
+import structlog
+from sqlalchemy import update
+from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import Session, col, select
 
 from pipeline.database import Database
@@ -42,7 +45,7 @@ from pipeline.store.layout import DIRECTORY_MODE, Layout
 from pipeline.store.local import LocalBlobStore
 from pipeline.values import Clock, Digest
 
-FILES_MAX: Final = 250_000  # different files of one package: each is a file of the store and a row
+FILES_MAX: Final = 100_000  # different files of one package: each is a file of the store and a row
 BATCH: Final = 500  # blobs in one transaction, so that another publisher never waits long
 _METADATA: Final = "metadata"
 
@@ -61,6 +64,8 @@ OTHER_TREE: Final = Rule(
     "two readers must see the same content",
 )
 RULES: Final = (TOO_MUCH, OTHER_TREE)
+
+_log = structlog.get_logger(__name__)
 
 Progress = Callable[[int], None]  # percent; raises when the run lost its claim
 
@@ -132,6 +137,14 @@ class Unpacking:
             )  # 3
             self._failpoints.hit("unpack.adopted")
             self._write_rows(artifact, got, folder)  # 4
+            _log.info(
+                "package_unpacked",
+                tree=tree,
+                new=len(got.written),
+                new_bytes=sum(got.written.values()),
+                there_already=len(got.known),
+                named=len(got.named),
+            )
         except _Refused as refused:
             return [refused.finding]
         finally:
@@ -167,16 +180,14 @@ class Unpacking:
 
     def _add_blobs(self, session: Session, sizes: dict[Digest, int]) -> None:
         now = self._clock()
-        there = session.exec(select(Blob).where(col(Blob.sha256).in_(sizes))).all()
-        for blob in there:
-            blob.condemned_at = None
-        new = sizes.keys() - {blob.sha256 for blob in there}
-        session.add_all(
-            [
-                Blob(sha256=digest, size=sizes[digest], created_at=now, verified_at=now)
-                for digest in sorted(new)
-            ]
-        )
+        condemned = col(Blob.sha256).in_(sizes), col(Blob.condemned_at).is_not(None)
+        session.execute(update(Blob).where(*condemned).values(condemned_at=None))
+        rows = [
+            {"sha256": digest, "size": size, "created_at": now, "verified_at": now}
+            for digest, size in sizes.items()
+        ]
+        if rows:
+            session.execute(insert(Blob).on_conflict_do_nothing(), rows)
 
 
 def _package_of(session: Session, artifact: Artifact, tree: str, needs: int, *, proven: bool) -> int:
@@ -192,13 +203,8 @@ def _package_of(session: Session, artifact: Artifact, tree: str, needs: int, *, 
 
 
 def _add_needs(session: Session, package_id: int, digests: Sequence[Digest]) -> None:
-    query = select(PackageBlob.sha256).where(
-        PackageBlob.package_id == package_id, col(PackageBlob.sha256).in_(digests)
-    )
-    there = set(session.exec(query).all())
-    session.add_all(
-        [PackageBlob(sha256=digest, package_id=package_id) for digest in digests if digest not in there]
-    )
+    rows = [{"sha256": digest, "package_id": package_id} for digest in digests]
+    session.execute(insert(PackageBlob).on_conflict_do_nothing(), rows)
 
 
 class _Gathering:

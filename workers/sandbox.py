@@ -111,18 +111,20 @@ class Sandbox:
         """
         artifact = open_regular(path)
         try:
-            answer, cut = self._take_parts(artifact, take, limits)
+            answer, cut, used = self._take_parts(artifact, take, limits)
         finally:
             os.close(artifact)
         outcome = answer.outcome
         if outcome.status == 0 and outcome.stop is Stop.NONE and cut is None:
             return None
+        self._retire(used)
+        used.has_ended(within_seconds=_RETIRED_SECONDS)
         rule, evidence = _what_happened(outcome, limits)
         return rule.finding(f"while unpacking it, {evidence}" + (f", {cut}" if cut else ""))
 
     def _take_parts(
         self, artifact: int, take: Callable[[BinaryIO], None], limits: Limits
-    ) -> tuple[Answer, CutOff | None]:
+    ) -> tuple[Answer, CutOff | None, Starter]:
         out, out_end = os.pipe()
         cut = None
         reading, writing = os.pipe()
@@ -143,7 +145,7 @@ class Sandbox:
             data = _read_all(reading, time.monotonic() + _ANSWER_GRACE_SECONDS)
             if not data and starter.has_ended(within_seconds=_RETIRED_SECONDS):
                 raise SandboxUnavailable("the starter of inspections ended")
-            return _answer(data), cut
+            return _answer(data), cut, starter
         finally:
             os.close(reading)
 

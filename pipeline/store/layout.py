@@ -98,7 +98,9 @@ class Layout:
         """Where the bytes with this digest are."""
         if not is_digest(digest):
             raise RuntimeError(f"not a digest: {digest!r}")
-        return self.blobs / digest[:2] / digest[2:4] / digest
+        return Path(
+            f"{self.root}/blobs/sha256/{digest[:2]}/{digest[2:4]}/{digest}"
+        )  # packages ask for thousands
 
     def worker_lock(self, worker_id: str) -> Path:
         """Held by a living worker; free as soon as it is dead, however it died."""

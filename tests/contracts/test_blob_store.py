@@ -330,15 +330,17 @@ for path in sys.argv[2:]:
 """
 
 
-def calls(layout: Layout, tmp_path: Path, sources: list[Path]) -> list[tuple[str, str]]:
+def calls(
+    layout: Layout, tmp_path: Path, sources: list[Path], *, program: str = PROGRAM
+) -> list[tuple[str, str]]:
     """The calls of `adopt` that change a disk or make it durable, in order: the call, and what it was about."""
     require_program("strace")
     trace = tmp_path / "trace"
     subprocess.run(
         [
             *("strace", "-f", "-y", "-s", "300", "-o", str(trace)),
-            *("-e", "trace=fsync,fdatasync,link,linkat,mkdir,rename,fchmod"),
-            *(sys.executable, "-c", PROGRAM, str(layout.root), *map(str, sources)),
+            *("-e", "trace=fsync,fdatasync,syncfs,link,linkat,mkdir,rename,fchmod"),
+            *(sys.executable, "-c", program, str(layout.root), *map(str, sources)),
         ],
         check=True,
         timeout=60,
@@ -395,3 +397,86 @@ def test_a_name_that_is_there_already_is_made_durable_too(layout: Layout, tmp_pa
     folder = layout.blob(digest_of(HERE)).parent
     seen = calls(layout, tmp_path, [path, source(layout)])
     assert len([1 for call, about in seen if call == "fsync" and f"/{folder.name}>" in about]) == 2, seen
+
+
+# -- many at once -----------------------------------------------------------------------------------
+
+
+def many(layout: Layout, contents: list[bytes]) -> list[tuple[Path, Digest, int]]:
+    return [(source(layout, content), digest_of(content), len(content)) for content in contents]
+
+
+def test_many_are_adopted_at_once_and_again(store: LocalBlobStore, layout: Layout):
+    contents = [f"{number}".encode() for number in range(300)] + [b""]
+    adopt(store, layout, contents[0])
+    sources = many(layout, contents)
+    for _ in range(2):
+        store.adopt_all(sources)
+        assert files(layout) == sorted(digest_of(content) for content in contents)
+    assert all(store.verify(digest_of(content)) for content in contents)
+    assert {stat.S_IMODE(layout.blob(digest).stat().st_mode) for _, digest, _ in sources} == {0o440}
+    assert all(path.is_file() for path, _, _ in sources), "the sources stay in place"
+    store.adopt_all([])
+
+
+def test_one_bad_source_among_many_places_none_of_them(store: LocalBlobStore, layout: Layout):
+    sources = many(layout, [b"one", b"two", b"three"])
+    path, digest, size = sources[1]
+    with pytest.raises(RuntimeError, match="bytes long"):
+        store.adopt_all([sources[0], (path, digest, size + 1), sources[2]])
+    path.unlink()
+    path.symlink_to(sources[0][0])
+    with pytest.raises(OSError) as caught:
+        store.adopt_all(sources)
+    assert caught.value.errno == errno.ELOOP
+    assert files(layout) == []
+
+
+def test_many_replace_what_has_another_size(store: LocalBlobStore, layout: Layout):
+    adopt(store, layout)
+    shutil.rmtree(layout.quarantine)
+    layout.quarantine.mkdir()
+    damage(layout, HERE, b"short")
+    assert not store.holds(digest_of(HERE), len(HERE))
+    store.adopt_all(many(layout, [HERE, b"another"]))
+    assert store.holds(digest_of(HERE), len(HERE))
+    assert store.verify(digest_of(HERE))
+    assert not store.holds(ABSENT, 0)
+
+
+PROGRAM_FOR_MANY = (
+    PROGRAM.partition("for path")[0]
+    + """
+def measured(path):
+    content = Path(path).read_bytes()
+    return Path(path), hashlib.sha256(content).hexdigest(), len(content)
+
+LocalBlobStore(layout).adopt_all([measured(path) for path in sys.argv[2:]])
+"""
+)
+
+
+@pytest.mark.parametrize("kernel", ["", "4.4"])
+def test_of_many_all_bytes_are_durable_before_any_name_and_all_names_afterwards(
+    layout: Layout, tmp_path: Path, kernel: str
+):
+    """By one call where the kernel tells of what it could not write; an old one gets a call for each file and folder."""
+    old = f"import platform; platform.release = lambda: {kernel!r}\n" if kernel else ""
+    sources = [source(layout, f"{number}".encode()) for number in range(5)]
+    seen = calls(layout, tmp_path, sources, program=old + PROGRAM_FOR_MANY)
+    links = [n for n, (call, _) in enumerate(seen) if call in {"link", "linkat"}]
+    syncs = [n for n, (call, _) in enumerate(seen) if call in {"syncfs", "fsync"}]
+    assert len(links) == 5, seen
+    before, after = [n for n in syncs if n < links[0]], [n for n in syncs if n > links[-1]]
+    assert len(before) + len(after) == len(syncs), "none in between"
+    assert [n for n, (call, _) in enumerate(seen) if call == "fchmod"][-1] < before[0]
+    if not kernel:
+        assert [seen[n][0] for n in syncs] == ["syncfs", "syncfs"]
+        return
+    assert {seen[n][0] for n in syncs} == {"fsync"}
+    assert all(any(path.parent.name in seen[n][1] for n in before) for path in sources)
+    for path in sources:
+        folder = layout.blob(digest_of(path.read_bytes())).parent
+        for step in (folder, folder.parent, layout.blobs):
+            name = str(step).removeprefix(str(layout.root))
+            assert any(f"{name}>" in seen[n][1] for n in after), (name, seen)

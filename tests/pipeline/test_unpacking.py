@@ -1,7 +1,10 @@
-"""Packages as artifacts of an app: unpacked into the store by the real sandbox, judged by the app's keys, thin ones only over what it gave."""
+"""Packages as artifacts of an app: unpacked into the store, judged by the app's keys, thin ones only over what it gave."""
 
 import hashlib
+import io
 import os
+import random
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,19 +13,21 @@ from typing import Any
 import pytest
 from sqlmodel import func, select
 
-from pipeline import apps, content, draft, jobs, moving, pins, release, removal
+from pipeline import apps, content, draft, jobs, moving, pins, release, removal, unpacking
 from pipeline.access import ANONYMOUS, Actor
 from pipeline.check import check
 from pipeline.errors import Conflict, NotFound, Unauthorized
 from pipeline.failpoints import FailPoints
 from pipeline.formats.limits import Limits
-from pipeline.models import PackageBlob, Release
+from pipeline.formats.parts import Kind, end, header, parts
+from pipeline.models import Artifact, Blob, Package, PackageBlob, Release
 from pipeline.package.compression import Compression
 from pipeline.package.create import Description, Encoding, Format
 from pipeline.package.native import Shape
-from tests.pipeline.test_garbage import collect
+from tests.pipeline.test_garbage import collect, next_job
 from tests.support.build_package import ENCODINGS, OTHER_KEY, SMALL, Content, packed, write_folder
 from tests.support.domain import Domain, digest_of
+from tests.support.unconfined import Unconfined, real_parts
 from workers.runner import ConfinedInspector
 from workers.sandbox import Sandbox
 
@@ -41,10 +46,21 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def domain(tmp_path: Path, sandbox: Sandbox) -> Iterator[Domain]:
-    made = Domain(tmp_path / "data", inspector=ConfinedInspector(sandbox, Limits()))
-    made.app("notes")
-    made.app("other")
+def domain(tmp_path: Path) -> Iterator[Domain]:
+    """With `Unconfined`, which does what a test says."""
+    yield from opened(tmp_path / "data", Unconfined())
+
+
+@pytest.fixture
+def confined(tmp_path: Path, sandbox: Sandbox) -> Iterator[Domain]:
+    """With the real child."""
+    yield from opened(tmp_path / "confined", ConfinedInspector(sandbox, Limits()))
+
+
+def opened(folder: Path, inspector: Any) -> Iterator[Domain]:
+    made = Domain(folder, inspector=inspector, max_upload_bytes=1 << 20)
+    for slug in ("notes", "other"):
+        made.app(slug)
     yield made
     made.close()
 
@@ -116,18 +132,21 @@ def sound(domain: Domain) -> None:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda one: f"{one.format}-{one.compression}")
-def test_the_content_of_a_package_is_in_the_store_once(domain, manager, package, encoding):
+def test_the_content_of_a_package_is_in_the_store_once(confined, package, encoding):
+    manager = confined.actor("release-manager")
     data = package(encoding=encoding)
-    done = ended(domain, manager, "notes", "1.0", notes=data)
+    done = ended(confined, manager, "notes", "1.0", notes=data)
     assert done.status == "published", done.failure
-    tree = domain.artifacts(done.id)[0].details["manifest"]["tree"]
+    tree = confined.artifacts(done.id)[0].details["manifest"]["tree"]
     wanted = {digest_of(one) for one in CONTENTS} | {tree, digest_of(data)}
-    assert set(domain.store.digests()) == wanted
-    assert all(domain.store.verify(digest) for digest in wanted)
-    sound(domain)
-    again = ended(domain, manager, "notes", "1.1", notes=package(encoding=encoding, version="1.1"))
+    assert set(confined.store.digests()) == wanted
+    assert all(confined.store.verify(digest) for digest in wanted)
+    sound(confined)
+    again = ended(confined, manager, "notes", "1.1", notes=package(encoding=encoding, version="1.1"))
     assert again.status == "published", again.failure
-    assert len(list(domain.store.digests())) == len(wanted) + 1, "the same tree: only the package file is new"
+    assert len(list(confined.store.digests())) == len(wanted) + 1, (
+        "the same tree: only the package file is new"
+    )
 
 
 def test_a_package_of_metadata_only_is_taken_and_opens_nothing(domain, manager, package):
@@ -431,3 +450,269 @@ def test_what_a_dead_run_left_is_swept_when_nobody_goes_on(domain, manager):
     os.utime(litter, (time.time() - 4000,) * 2)
     assert domain.quarantine.expire() == [litter.name]
     assert not litter.exists()
+
+
+# -- hostile ------------------------------------------------------------------------------------------------
+
+
+def test_a_bomb_is_stopped_when_it_has_unpacked_too_much(confined, package, monkeypatch):
+    """Eight MiB of zeros in a few hundred bytes; the real child writes, and the worker counts."""
+    manager = confined.actor("release-manager")
+    data = package({"zeros": bytes(8 << 20)})
+    assert len(data) < 3000
+    done = ended(confined, manager, "notes", "1.0", notes=data)
+    (finding,) = findings(confined, done)
+    assert (finding["rule"], finding["step"]) == ("package.too-much", "store")
+    assert "1048576 bytes" in finding["message"]
+    assert list(confined.store.digests()) == []
+    sound(confined)
+
+
+def test_too_many_files_are_too_much(domain, package, monkeypatch):
+    monkeypatch.setattr(unpacking, "FILES_MAX", 50)
+    actor = domain.actor("admin")
+    for encoding in (FAT, THIN):
+        data = package({f"{number}": b"%d" % number for number in range(50)}, encoding)
+        done = ended(domain, actor, "notes", f"1 {encoding.shape}", notes=data)
+        assert [row["rule"] for row in findings(domain, done)] == ["package.too-much"]
+    same = package({f"{number}": b"the same" for number in range(500)})
+    assert ended(domain, actor, "notes", "2", notes=same).status == "published"
+
+
+def test_a_full_disk_is_the_servers_fault_and_can_be_run_again(domain, manager, package):
+    release_id = domain.submitted(manager, "notes", "1.0", {"notes.dpk": package()})
+    object.__setattr__(domain.settings, "min_free_bytes", 1 << 62)
+    domain.work()
+    row = domain.release(release_id)
+    assert (row.status, row.failure["code"]) == ("rejected", "server_error")
+    assert "must stay free" in row.failure["detail"]
+    assert list(domain.store.digests()) == []
+    sound(domain)
+    object.__setattr__(domain.settings, "min_free_bytes", 0)
+    with domain.write(manager) as operation:
+        release.rerun(operation, release_id)
+    domain.work()
+    assert domain.release(release_id).status == "published"
+    sound(domain)
+
+
+BLOB = b"a blob"
+
+
+def stream(*rows: bytes, count: int | None = None) -> bytes:
+    return b"".join(rows) + end(len(rows) if count is None else count)
+
+
+def tree_of(package_bytes: bytes) -> bytes:
+    """The first part of an honest stream: the tree."""
+    first = next(iter(parts(io.BytesIO(real_parts(package_bytes)))))
+    return header(first.kind, first.digest, first.size) + b"".join(first.pieces)
+
+
+@pytest.mark.parametrize(
+    ("said", "rule"),
+    [
+        (lambda _: b"", "inspect.child-died"),
+        (lambda data: real_parts(data)[:-1], "inspect.child-died"),
+        (lambda data: stream(tree_of(data), header(Kind.BLOB, digest_of(b"other"), 6) + BLOB), "inspect.child-died"),
+        (lambda data: stream(tree_of(data), *[header(Kind.BLOB, digest_of(BLOB), 6) + BLOB] * 2), "inspect.child-died"),
+        (lambda _: stream(header(Kind.BLOB, digest_of(BLOB), 6) + BLOB), "package.other-tree"),
+        (lambda _: stream(header(Kind.TREE, digest_of(BLOB), 6) + BLOB), "package.other-tree"),
+        (lambda data: stream(tree_of(data), header(Kind.BLOB, digest_of(BLOB), 1 << 40) + BLOB), "package.too-much"),
+    ],
+    ids=["silent", "cut off", "wrong digest", "twice", "no tree", "another tree", "endless"],
+)  # fmt: skip
+def test_a_child_that_was_taken_over_puts_nothing_into_the_store(domain, package, said, rule):
+    domain.inspector.parts_of = said
+    done = ended(domain, domain.actor("admin"), "notes", "1.0", notes=package())
+    assert done.status == "rejected"
+    assert [row["rule"] for row in findings(domain, done)] == [rule]
+    assert list(domain.store.digests()) == []
+    sound(domain)
+
+
+def test_a_child_that_was_taken_over_opens_nothing_of_another_app(domain, package):
+    secret = b"what only the other app's people may have"
+    others = domain.actor("release-manager", apps=["other"])
+    mine = domain.actor("release-manager", apps=["notes"])
+    assert ended(domain, others, "other", "1.0", fat=package({"s": secret})).status == "published"
+    data = package({"mine": b"mine"})
+    name = header(Kind.NAME, digest_of(secret), len(secret))
+    forged = header(Kind.BLOB, digest_of(secret), 4) + b"mine"
+    own = header(Kind.BLOB, digest_of(b"mine"), 4) + b"mine"
+    honest = ended(domain, mine, "notes", "0.9", fat=data)
+    assert honest.status == "published", "a proven package of the same tree does not lend itself to the next"
+    for number, more in enumerate((name, forged)):
+        domain.inspector.parts_of = lambda data, more=more: stream(tree_of(data), own, more)
+        done = ended(
+            domain, mine, "notes", f"1.{number}", fat=package({"mine": b"mine"}, version=f"{number}")
+        )
+        assert done.status == "rejected"
+        assert not may_fetch(domain, mine, digest_of(secret))
+    assert may_fetch(domain, mine, digest_of(b"mine"))
+    # What one run named no later run of the same job makes good.
+    domain.inspector.parts_of = lambda data: stream(tree_of(data), own, name)
+    release_id = domain.submitted(mine, "notes", "2.0", {"a.dpk": package({"mine": b"mine"}, version="2")})
+    for _ in range(3):
+        domain.run(domain.waiting()[0].id)
+    claim = domain.claim(domain.waiting()[0].id)
+    artifact = domain.artifacts(release_id)[0]
+    domain.validation._unpacking.keep(
+        artifact, domain.quarantine.path(artifact.upload_id), lambda _percent: None
+    )
+    domain.inspector.parts_of = real_parts
+    domain.validation.run(claim, lambda _percent: None)
+    assert domain.release(release_id).status == "rejected"
+    assert not may_fetch(domain, mine, digest_of(secret))
+
+
+def test_an_unsafe_path_in_a_tree_is_refused_before_anything_is_unpacked(confined, package):
+    manager = confined.actor("release-manager")
+    data = package({"aa/evil": b"x"}, Encoding(Format.NATIVE, Shape.FAT, Compression.NONE))
+    at = data.index(b"\taa/evil\n")
+    forged = data[:at] + b"\t../evil\n" + data[at + len(b"\taa/evil\n") :]
+    done = ended(confined, manager, "notes", "1.0", notes=forged)
+    assert [row["rule"] for row in findings(confined, done)] == ["package.malformed"]
+    assert list(confined.store.digests()) == []
+
+
+def test_publishers_of_packages_that_share_blobs_and_collectors_at_once_lose_nothing(tmp_path: Path):
+    """Three publish, remove and restore packages of a few files again and again; two collect without any grace."""
+    hasty = Domain(
+        tmp_path / "hasty",
+        inspector=Unconfined(),
+        gc_grace_seconds=0,
+        gc_trash_seconds=0,
+        retention_grace_seconds=0,
+    )
+    hasty.app("notes")
+    actors = [
+        hasty.actor("release-manager") for _ in range(3)
+    ]  # an upload of the same bytes goes on, for one actor
+    files = {f"f{number}": b"content %d\n" % number * 100 for number in range(8)}
+    made = [
+        packed(
+            write_folder(
+                tmp_path / f"made{number}", dict(random.Random(number).sample(sorted(files.items()), 5))
+            ),
+            random.Random(number).choice([FAT, ENCODINGS[0]]),
+            description=Description("notes", f"{number}"),
+        )[0]
+        for number in range(6)
+    ]
+    stop, failures, done = threading.Event(), [], []
+
+    def publish(worker: int) -> None:
+        choice, actor = random.Random(worker), actors[worker]
+        for number in range(4):
+            release_id = hasty.submitted(actor, "notes", f"{worker}.{number}", {"a.dpk": choice.choice(made)})
+            while job := next_job(hasty, release_id):
+                hasty.clock.now = max(hasty.clock.now, hasty.job(job).run_after)
+                hasty.run(job)
+            assert hasty.release(release_id).status == "published", hasty.release(release_id).failure
+            with hasty.database.read() as session:
+                (package_row,) = session.exec(
+                    select(Package).join(Artifact).where(Artifact.release_id == release_id)
+                ).all()
+                needed = session.exec(
+                    select(PackageBlob.sha256).where(PackageBlob.package_id == package_row.id)
+                ).all()
+            assert len(needed) == package_row.needs == 6
+            assert all(hasty.store.verify(digest) for digest in needed), "published and gone"
+            if choice.random() < 0.7:
+                remove(hasty, release_id)
+            if choice.random() < 0.3:
+                try:
+                    with hasty.write(actor) as operation:
+                        removal.restore(operation, hasty.store, release_id)
+                except Conflict:
+                    assert hasty.release(release_id).removed_at is not None
+
+    def collecting() -> None:
+        while not stop.wait(0.02):
+            done.append(collect(hasty))
+
+    def guarded(work, *arguments) -> None:
+        try:
+            work(*arguments)
+        except BaseException as error:  # noqa: BLE001 - handed to the test
+            failures.append(error)
+
+    publishers = [threading.Thread(target=guarded, args=(publish, number)) for number in range(3)]
+    collectors = [threading.Thread(target=guarded, args=(collecting,)) for _ in range(2)]
+    for thread in [*publishers, *collectors]:
+        thread.start()
+    for thread in publishers:
+        thread.join(120)
+    stop.set()
+    for thread in collectors:
+        thread.join(30)
+    assert failures == []
+    assert sum(len(run.removed) for run in done), "collectors had something to do"
+    sound(hasty)
+    with hasty.database.read() as session:
+        kept = session.exec(
+            select(PackageBlob.sha256)
+            .join(Package, Package.id == PackageBlob.package_id)
+            .join(Artifact, Artifact.id == Package.artifact_id)
+            .join(Release, Release.id == Artifact.release_id)
+            .where(Release.removed_at == None)  # noqa: E711
+        ).all()
+    assert kept
+    assert all(hasty.store.verify(digest) for digest in kept)
+    hasty.close()
+
+
+@pytest.mark.parametrize("staged", [True, False], ids=["new", "known"])
+def test_a_blob_that_a_collector_takes_in_between_is_put_back(domain, package, staged, monkeypatch):
+    """Between the store's taking it and its row, when it is an orphan or was known before."""
+    actor = domain.actor("admin")
+    digest = digest_of(BLOB)
+    if not staged:
+        first = ended(domain, actor, "notes", "0.9", fat=package({"a": BLOB}))
+        assert first.status == "published"
+        remove(domain, first.id)
+    release_id = domain.submitted(actor, "notes", "1.0", {"a.dpk": package({"b": BLOB})})
+    for _ in range(3):
+        domain.run(domain.waiting()[0].id)
+    taken = []
+
+    def take(self, name):
+        if name == "unpack.adopted" and not taken:
+            taken.append(domain.store.set_aside(digest, domain.clock()))
+            if not staged:
+                with domain.database.write() as session:
+                    session.delete(session.get_one(Blob, digest))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FailPoints, "hit", take)
+        domain.work()
+    assert taken == [True]
+    assert domain.release(release_id).status == "published"
+    assert may_fetch(domain, actor, digest)
+    sound(domain)
+
+
+def test_a_run_that_was_overtaken_leaves_the_other_ones_folder_alone(domain, package, monkeypatch):
+    actor = domain.actor("admin")
+    release_id = domain.submitted(actor, "notes", "1.0", {"a.dpk": package()})
+    for _ in range(3):
+        domain.run(domain.waiting()[0].id)
+    artifact = domain.artifacts(release_id)[0]
+    path, inner = domain.quarantine.path(artifact.upload_id), []
+
+    def overtake(self, name):
+        if name == "unpack.gathered" and not inner:
+            inner.append(True)
+            inner.append(domain.validation._unpacking.keep(artifact, path, lambda _percent: None))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FailPoints, "hit", overtake)
+        with pytest.raises(
+            FileNotFoundError
+        ):  # its own folder is gone: it is tried again, and finds itself fenced off
+            domain.validation._unpacking.keep(artifact, path, lambda _percent: None)
+    assert inner == [True, []]
+    domain.work()
+    assert domain.release(release_id).status == "published"
+    sound(domain)

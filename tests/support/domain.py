@@ -29,6 +29,7 @@ from pipeline import apps, draft, jobs, notices, release, tokens
 from pipeline.access import SYSTEM, Actor, Role, actor_of
 from pipeline.database import Database, open_database
 from pipeline.documents import Documents
+from pipeline.errors import NoSpace
 from pipeline.failpoints import FailPoints
 from pipeline.formats.declared import Declared
 from pipeline.formats.facts import Report, Rule, Severity
@@ -210,7 +211,7 @@ class Domain:
             self.validation.run(claim, lambda _percent: None)
         except BytesGone as error:
             self.validation.give_up(claim, str(error))
-        except (OSError, RuntimeError, SigningFailed) as error:
+        except (OSError, RuntimeError, SigningFailed, NoSpace) as error:
             self.validation.try_again(claim, str(error))
 
     def work(self, *, times: int = 200) -> None:

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.formats import child, helper, wire
+from pipeline.formats import child, helper, parts, unpack, wire
 from pipeline.formats.facts import Malformed, Report, Rule, Severity
 from pipeline.formats.readers import READERS
 from pipeline.formats.recognise import Format
@@ -139,6 +139,23 @@ def read(source):
     return report
 
 
+def write_parts(source, out):
+    """As `read`, of a package that is to be unpacked."""
+    text = source.head(100).decode().strip()
+    if text == "flood":
+        out.write(parts.header(parts.Kind.BLOB, "0" * 64, 1 << 62))
+        while True:
+            out.write(bytes(1 << 20))
+    if text == "write a file":
+        os.open("/tmp/misbehaving", os.O_CREAT | os.O_WRONLY)
+    if text == "end early":
+        return
+    out.write(parts.header(parts.Kind.BLOB, "0" * 64, 3) + b"abc")
+    out.flush()
+    ACTS[text]()
+    out.write(parts.end(1))
+
+
 def is_open(fd):
     try:
         os.fstat(fd)
@@ -157,6 +174,7 @@ class Misbehaving:
 
 
 READERS[Format.TEXT] = Misbehaving()
+unpack.write_parts = write_parts
 
 if __name__ == "__main__":
     child.main(sys.argv[1:])

@@ -13,6 +13,7 @@ import pytest
 from pipeline.formats.declared import Declared
 from pipeline.formats.facts import Verdict
 from pipeline.formats.limits import ICON_MAX_BYTES, LOG_MAX_BYTES, REPORT_MAX_BYTES, Limits
+from pipeline.formats.parts import parts
 from tests.support.fixtures import REPOSITORY
 from workers.sandbox import Inspection, Sandbox, SandboxUnavailable
 
@@ -366,3 +367,75 @@ def is_running(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"  # this machine's init reaps, or does not
+
+
+# -- unpacking --------------------------------------------------------------------------------------
+
+
+class Enough(Exception):
+    """Whoever takes the parts wants no more."""
+
+
+@pytest.fixture
+def unpacked(sandbox: Sandbox, tmp_path: Path):
+    def unpack(text: str, limits: Limits = ORDINARY, *, at_most: int = 1 << 30) -> tuple[str, int]:
+        """The rule that says why not all came, and the bytes that did."""
+        path = tmp_path / "act.txt"
+        path.write_text(text)
+        taken = [0]
+
+        def take(stream) -> None:
+            for part in parts(stream):
+                for piece in part.pieces:
+                    taken[0] += len(piece)
+                    if taken[0] > at_most:
+                        raise Enough
+
+        finding = sandbox.unpack(path, take, limits=limits)
+        return ("" if finding is None else finding.rule), taken[0]
+
+    return unpack
+
+
+def test_all_parts_come_from_a_child_that_does_nothing_wrong(unpacked) -> None:
+    assert unpacked("nothing") == ("", 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("end early", "inspect.child-died"),
+        ("raise", "inspect.child-died"),
+        ("exit", "inspect.child-died"),
+        ("segfault", "inspect.child-died"),
+        ("write a file", "inspect.child-died"),
+        ("bomb", "inspect.memory"),
+        ("flood the report", "inspect.output"),
+    ],
+)
+def test_a_child_that_comes_to_no_good_end_is_a_finding(unpacked, text: str, rule: str) -> None:
+    assert unpacked(text)[0] == rule
+    assert not Path("/tmp/misbehaving").exists()
+
+
+@pytest.mark.parametrize("text", ["wait", "loop", "wait with closed pipes"])
+def test_a_child_that_unpacks_for_ever_is_stopped(unpacked, text: str) -> None:
+    assert unpacked(text, SHORT)[0] == "inspect.timeout"
+
+
+def test_who_wants_no_more_parts_ends_the_child(unpacked, sandbox: Sandbox) -> None:
+    unpacked("nothing")
+    idle = children_of(os.getpid())
+    with pytest.raises(Enough):
+        unpacked("flood", at_most=10 << 20)
+    assert soon(lambda: children_of(os.getpid()) <= idle)
+
+
+def test_nothing_stays_open_after_unpacking(unpacked) -> None:
+    unpacked("nothing")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for text in ("nothing", "exit", "end early"):
+        unpacked(text)
+    with pytest.raises(Enough):
+        unpacked("flood", at_most=1)
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
