@@ -129,7 +129,7 @@ def lacking(operation: Operation, app: App, artifacts: Sequence[Artifact]) -> di
         if count:
             named = ", ".join(first) + (" and more" if len(first) < count else "")
             found[package.artifact_id] = [
-                MISSING.finding(f"{count} of {package.needs} blobs" + (f", {named}" if named else ""))
+                MISSING.finding(f"{count} of {package.needs - 1} blobs" + (f", {named}" if named else ""))
             ]
     if not found:
         for package in packages:
