@@ -356,5 +356,6 @@ def test_every_column_that_names_bytes_is_known_to_the_collector():
         "package.tree_sha256",  # one of its rows in package_blob
         "inspector_crash.sha256",
         "published_build.sha256",  # the artifact beside it does
+        "release_signature.sha256",  # of the text beside it
     }
     assert columns == holds | does_not_hold
