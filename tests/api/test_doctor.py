@@ -2,14 +2,19 @@
 
 import fcntl
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from api.doctor import arrival, examine, judged
+from pipeline import minisign, signing
 from pipeline.database import write_lock_path
 from pipeline.settings import Settings
+from tests.support.domain import Domain
 from tests.support.platform import Platform
 
 GOOD = {
@@ -52,6 +57,44 @@ def test_what_comes_back_from_the_public_address(
 def test_how_a_request_arrived(public_url: str, client: str, headers: dict[str, str], level: str, said: str):
     check = arrival(Settings(data_dir=Path("unused"), public_url=public_url), "192.0.2.1", client, headers)
     assert (check.level, said in check.detail) == (level, True), check
+
+
+@pytest.fixture
+def domain(tmp_path: Path) -> Iterator[Domain]:
+    made = Domain(tmp_path)
+    yield made
+    made.close()
+
+
+LINE = minisign.generate(lambda count: b"k" * count).public.line
+
+
+@pytest.mark.parametrize(
+    ("settings", "level", "said"),
+    [
+        ({}, "ok", "built-in, key "),
+        ({"signer": "command", "signing_command": ("/nowhere/sign",)}, "wrong", "/nowhere/sign is not there"),
+        ({"signer": "command", "signing_command": ("true",)}, "ok", "no signature was taken yet"),
+        ({"signer": "drop"}, "ok", "drop, key 6B6B6B6B6B6B6B6B"),
+    ],
+)
+def test_who_signs_and_with_which_key(domain: Domain, settings: dict[str, Any], level: str, said: str):
+    told = of(replace(domain.settings, signing_public_key=LINE, **settings), "signer")
+    assert (told[0], said in told[1]) == (level, True), told
+
+
+def test_a_public_key_file_that_is_not_the_one_that_signs_is_wrong(domain: Domain):
+    signing.load_or_create(domain.layout)
+    (domain.layout.keys / "release.pub").write_text(f"untrusted comment: another\n{LINE}\n")
+    assert of(domain.settings, "signer")[0] == "wrong"
+
+
+def test_a_damaged_key_is_wrong_and_no_traceback(domain: Domain):
+    (domain.layout.keys / "release.key").write_text("x")
+    assert of(domain.settings, "signer") == (
+        "wrong",
+        "keys/release.key is damaged; restore it from a backup",
+    )
 
 
 def of(settings: Settings, name: str = "from outside") -> tuple[str, str]:

@@ -94,6 +94,10 @@ def test_a_release_is_published_once_its_signature_was_brought_and_not_before(
     assert proven.code == 0, proven
     assert (beside.status_code, beside.json()["code"]) == (404, "not_signed")
     assert document["artifacts"][0]["sha256"] in beside.json()["remedy"]
+    out = tmp_path / "out"
+    exported = platform.dist("contract", "export", "--app", "tool", "--out", str(out))
+    assert (exported.code, "index.json is not signed" in exported.err) == (0, True), exported
+    assert [path.name for path in (out / "dist").iterdir()] == ["index.json"]
     assert [one["current"] for one in keys] == [True]
     assert not (platform.data / "keys" / "release.key").exists(), "no key lies here that nobody asked for"
 
@@ -115,3 +119,18 @@ def test_a_worker_that_dies_while_a_release_waits_loses_nothing(
     waited = platform.dist("release", "wait", release_id, "--json", "--timeout", "30")
     assert waited.code == 0, waited
     assert list((platform.data / "signing").glob("*.*")) == []
+
+
+def test_a_release_that_people_do_not_sign_is_rejected_with_their_reason(platform: Platform, tmp_path: Path):
+    answer = platform.dist(
+        "ci", "publish", "--manifest", "dist.json", "--json", "--no-wait", cwd=project(tmp_path / "p", "3.0")
+    )
+    release_id = answer.json["release"]["id"]
+    platform.until(lambda: platform.distd_json("signing", "list")["items"], WAIT_SECONDS, "it waits")
+    assert platform.distd("signing", "refuse", release_id, "--reason", " ").code == 2
+    refused = platform.distd("signing", "refuse", release_id, "--reason", "not from a tag")
+    assert (refused.code, refused.out) == (0, f"{release_id} is rejected.\n")
+    again = platform.distd("signing", "refuse", release_id, "--reason", "twice")
+    assert again.code == 2
+    waited = platform.dist("release", "wait", release_id, "--json")
+    assert (waited.code, "not from a tag" in waited.json["error"]["detail"]) == (5, True), waited

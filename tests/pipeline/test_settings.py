@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import minisign
 from pipeline.errors import BadSettings
 from pipeline.settings import KEYS, Settings, load
 
@@ -57,6 +58,9 @@ def test_a_bad_value_in_the_environment_is_one_clear_line(tmp_path: Path, enviro
     assert "\n" not in str(refused.value)
 
 
+LINE = minisign.generate(lambda count: b"k" * count).public.line
+
+
 @pytest.mark.parametrize(
     ("toml", "words"),
     [
@@ -73,6 +77,12 @@ def test_a_bad_value_in_the_environment_is_one_clear_line(tmp_path: Path, enviro
         ('[testing]\nfailpoints = "x=kill"', "fault tests only"),
         ("[testing]\nenabled = true\nother = 1", "fault tests only"),
         ("testing = 1", "fault tests only"),
+        ('signer = "hsm"', "signer: must be one of built-in, command, drop"),
+        ('signer = "drop"', "needs signing_public_key"),
+        ('signing_public_key = "RWQ"', "second line of a minisign public key"),
+        ('signing_command = "minisign -S"', "must be a list of arguments"),
+        ('signing_command = ["minisign"]', "need each other"),
+        (f'signer = "command"\nsigning_public_key = "{LINE}"', "need each other"),
     ],
 )
 def test_a_bad_value_in_the_file_is_one_clear_line(tmp_path: Path, toml: str, words: str):
