@@ -4,11 +4,14 @@ It gets the manifest on standard input, and as a file where an argument holds `{
 comment has to say. It prints the `.minisig` on standard output and ends with 0.
 
 There is no shell. The environment is `PATH`, `HOME` and `LANG` and nothing of the server's; the folder is an empty one of its own.
-Whoever prints too much, or is not done in time, is killed with everything that it started. Only the worker that holds the job runs it.
+Whoever prints too much, or is not done in time, is killed with everything that it started. Only the worker that holds the job runs it. When that worker is killed, the command may live on; nobody
+reads what it says, and another run begins.
 """
 
+import contextlib
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -25,6 +28,7 @@ COMMENT: Final = "{comment}"
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _STDERR_MAX_BYTES: Final = 1 << 20
 _SHOWN_CHARS: Final = 300
+_SPARE_SECONDS: Final = 60.0
 _BEAT_SECONDS: Final = 0.2
 _PIECE_BYTES: Final = 64 << 10
 
@@ -43,6 +47,7 @@ class SigningCommand:
 
     def sign(self, request: ToSign, beat: Callable[[], None]) -> bytes:
         """What the command printed. Raises `SigningFailed`."""
+        self._clear()
         with tempfile.TemporaryDirectory(prefix="sign-", dir=self._run) as folder:
             file = Path(folder) / f"{request.sha256}.json"
             file.write_bytes(request.manifest)
@@ -59,6 +64,14 @@ class SigningCommand:
 
     def taken(self, _request: ToSign) -> None:
         return
+
+    def _clear(self) -> None:
+        """Folders of runs whose worker was killed."""
+        over = time.time() - self._seconds - _SPARE_SECONDS
+        for folder in self._run.glob("sign-*"):
+            with contextlib.suppress(FileNotFoundError):
+                if folder.stat().st_mtime < over:
+                    shutil.rmtree(folder)
 
     def _answer(
         self, arguments: list[str], manifest: IO[bytes], folder: str, beat: Callable[[], None]

@@ -98,6 +98,7 @@ TABLE = [
     Row("POST", RELEASE + "/revoke", MANAGERS, 422, json={"reason": ""}),
     Row("GET", RELEASE + "/manifest", ALL),
     Row("GET", RELEASE + "/manifest.minisig", ALL),
+    Row("GET", "/api/v1/keys", ANYBODY, foreign=None),
     Row("GET", "/api/v1/keys/release.pub", ANYBODY, foreign=None),
     # uploads: the uploader's alone
     Row("POST", "/api/v1/uploads", PUBLISHERS, 422, json={"size": 0}, foreign=None),

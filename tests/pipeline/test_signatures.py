@@ -165,9 +165,7 @@ def test_debians_minisign_is_such_a_command(opened: Opening, tmp_path: Path):
     )
     arguments = [program, "-S", "-s", str(secret), "-m", "{file}", "-x", "/dev/stdout", "-t", "{comment}"]
     line = minisign.parse_public_key(public.read_bytes()).line
-    domain, actor = by_command(
-        opened, ["/bin/sh", "-c", 'exec "$@" 3>&1', "sh", *arguments], signing_public_key=line
-    )
+    domain, actor = by_command(opened, arguments, signing_public_key=line)
     release_id = domain.published(actor, "notes", "1.0")
     served, beside = tmp_path / "manifest.json", tmp_path / "manifest.json.minisig"
     served.write_text(domain.release(release_id).manifest or "")
@@ -274,6 +272,18 @@ def test_a_worker_that_is_killed_while_the_command_runs_leaves_nothing_behind(
     assert (domain.release(release_id).manifest or "").encode() == asked.manifest, (
         "what was asked for is what is served"
     )
+
+
+def test_the_folder_of_a_run_whose_worker_was_killed_is_cleared_by_a_later_one(
+    opened: Opening, tmp_path: Path
+):
+    domain, actor = by_command(opened, command(tmp_path))
+    old, young = domain.layout.run / "sign-old", domain.layout.run / "sign-young"
+    for folder in (old, young):
+        folder.mkdir()
+    os.utime(old, (1_700_000_000, 1_700_000_000))
+    domain.published(actor, "notes", "1.0")
+    assert (old.exists(), young.exists()) == (False, True)
 
 
 # -- a folder for people ------------------------------------------------------------------------------
