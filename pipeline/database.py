@@ -245,8 +245,8 @@ def open_database(settings: Settings) -> Database:
 
 def _on_connect(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # we own BEGIN; autocommit=False would always begin DEFERRED
+    _set_journal_mode(connection)
     for pragma in (
-        f"journal_mode={journal_mode()}",
         "synchronous=FULL",
         "foreign_keys=ON",
         f"busy_timeout={BUSY_SECONDS * 1000}",
@@ -259,6 +259,19 @@ def _on_connect(connection: Any, _record: object) -> None:
         "cell_size_check=ON",
     ):
         connection.execute("PRAGMA " + pragma)
+
+
+def _set_journal_mode(connection: Any) -> None:
+    """WAL is a property of the file; several processes that change it at once, as when a fleet starts on an empty folder, are told "locked"."""
+    modes = {connection.execute("PRAGMA journal_mode").fetchone()[0].upper(), journal_mode()}
+    if len(modes) == 1:
+        return
+    if "WAL" in modes:
+        connection.lock_write()
+    try:
+        connection.execute(f"PRAGMA journal_mode={journal_mode()}")
+    finally:
+        connection.unlock_write()
 
 
 def _on_begin(connection: Connection) -> None:
