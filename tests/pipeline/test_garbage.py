@@ -283,13 +283,15 @@ def hasty(tmp_path: Path) -> Iterator[Domain]:
 def test_publishers_and_collectors_at_once_lose_nothing_that_is_referred_to(hasty: Domain):
     """Three publish, remove and restore releases of a few contents again and again, two collect without any grace."""
     hasty.app("notes")
-    actor = hasty.actor("release-manager")
+    actors = [
+        hasty.actor("release-manager") for _ in range(3)
+    ]  # an upload of the same bytes goes on, for one actor
     contents = [f"content {number}\n".encode() * 100 for number in range(4)]
     stop, failures = threading.Event(), []
     done: list[Collected] = []
 
     def publish(worker: int) -> None:
-        choice = random.Random(worker)
+        choice, actor = random.Random(worker), actors[worker]
         for number in range(6):
             content = choice.choice(contents)
             release_id = hasty.submitted(actor, "notes", f"{worker}.{number}", {"a.bin": content})
