@@ -10,9 +10,11 @@ what is hashed is what is kept, and a file that changes meanwhile is refused.
 
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -20,6 +22,7 @@ from pipeline.package.blob import EMPTY_BLOB, BlobInfo, blob_info, pieces_of
 from pipeline.package.cas import Cas
 from pipeline.package.errors import Findings, PackageError, Sink, invalid, io, malformed, quiet, telling
 from pipeline.package.tree import Entry, Mode, Tree, make
+from pipeline.package.tree_paths import PATH_MAX_BYTES
 from pipeline.values import Digest
 
 SHARED_MIN_BYTES: Final = 1 << 18  # from here on a file is worth a thread
@@ -132,7 +135,7 @@ def _entries(folder: Path, rows: Iterable[Found], take: Take, threads: int, sink
 
     def entry(found: Found) -> Entry | PackageError:
         try:
-            with open_regular(f"{folder}/{found.path}") as file:
+            with _Stoppable(_regular(f"{folder}/{found.path}"), stop) as file:
                 before = os.fstat(file.fileno())
                 if _facts(before) != found.facts:
                     return changed(found.path)
@@ -146,6 +149,7 @@ def _entries(folder: Path, rows: Iterable[Found], take: Take, threads: int, sink
         executable = before.st_mode & stat.S_IXUSR
         return Entry(found.path, Mode.EXECUTABLE if executable else Mode.FILE, size, blob)
 
+    stop = threading.Event()
     findings = Findings(sink)
     entries: list[Entry | PackageError] = []
     with ThreadPoolExecutor(threads) as pool:
@@ -159,7 +163,10 @@ def _entries(folder: Path, rows: Iterable[Found], take: Take, threads: int, sink
                 else:
                     entries.append(entry(found))
             entries += [one.result() for one in waiting]
-        except BaseException:  # somebody is in a hurry: what has not begun is not begun
+        except (
+            BaseException
+        ):  # somebody is in a hurry: what has begun ends at its next read, and nothing more begins
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     for one in entries:
@@ -176,14 +183,31 @@ def _facts(found: os.stat_result) -> tuple[int, ...]:
 
 def open_regular(path: Path | str) -> BinaryIO:
     """A file for reading: no link is followed, and a pipe does not block. Raises `invalid` for anything but a regular file."""
+    return BufferedReader(_regular(path))
+
+
+def _regular(path: Path | str) -> FileIO:
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise invalid(f"not a regular file: {path}")
-        return os.fdopen(fd, "rb")
+        return FileIO(fd, "rb")
     except BaseException:
         os.close(fd)
         raise
+
+
+class _Stoppable(BufferedReader):
+    """A file that another thread can put an end to, however much of it is left to read."""
+
+    def __init__(self, raw: FileIO, stop: threading.Event) -> None:
+        super().__init__(raw)
+        self._stop = stop
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self._stop.is_set():
+            raise CancelledError
+        return super().read(size)
 
 
 def _walk(folder: Path, findings: Findings) -> Iterator[Found]:
@@ -191,6 +215,9 @@ def _walk(folder: Path, findings: Findings) -> Iterator[Found]:
     ahead = [""]
     while ahead:
         prefix = ahead.pop()
+        if len(os.fsencode(prefix)) > PATH_MAX_BYTES - len(os.fsencode(folder)):
+            findings.add(invalid(f"a path is longer than {PATH_MAX_BYTES} bytes: {prefix[:60]}…"))
+            continue
         try:
             with os.scandir(folder / prefix) as scanned:
                 rows = list(scanned)

@@ -17,18 +17,21 @@ import itertools
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from pipeline.durable import FileSystem, file_system, make_folder, sync
+from pipeline.durable import FileSystem, file_system, make_folder
 from pipeline.package.blob import blob_id
 from pipeline.package.cas import absent
 from pipeline.package.errors import invalid, malformed
 from pipeline.values import Digest, is_digest
 
-WAITING_MAX: Final = 512  # so many blobs, or bytes, are synced at once: what a killed process has to do again
-WAITING_MAX_BYTES: Final = 64 << 20
+TOGETHER_MAX: Final = (
+    512  # so many blobs, or bytes, are synced at once: what a killed process has to do again
+)
+TOGETHER_MAX_BYTES: Final = 64 << 20
 
 
 class FolderCas:
@@ -143,8 +146,8 @@ def _name(root: Path, blob: Digest) -> str:
 def _batch_over(root: Path) -> Iterator["_Batch"]:
     """A batch that is flushed at the end, also when that is a failure: what is whole is kept."""
     make_folder(root / "new")
-    with file_system(root) as disk, _place(root / "new") as place:
-        batch = _Batch(root, place, disk)
+    with file_system(root) as disk, _place(root / "new") as place, ThreadPoolExecutor(1) as pool:
+        batch = _Batch(root, place, disk, pool)
         try:
             yield batch
         except BaseException:
@@ -155,16 +158,19 @@ def _batch_over(root: Path) -> Iterator["_Batch"]:
 
 
 class _Batch:
-    """Blobs on their way to their names; several threads may add to it."""
+    """Blobs on their way to their names; several threads may add to it, and another one syncs what is full meanwhile."""
 
-    def __init__(self, root: Path, place: Path, disk: FileSystem) -> None:
-        self.root = root
+    def __init__(self, root: Path, place: Path, disk: FileSystem, pool: ThreadPoolExecutor) -> None:
+        self._root = root
         self._place = place
         self._disk = disk
+        self._pool = pool
         self._numbers = itertools.count()
         self._lock = threading.Lock()
-        self.waiting: dict[Digest, str] = {}
-        self._waiting_bytes = 0
+        self.waiting: dict[Digest, str] = {}  # what has no name yet, and where it is
+        self._full: dict[Digest, str] = {}  # of these, what is written and goes next
+        self._full_bytes = 0
+        self._going: Future[None] | None = None
 
     @contextmanager
     def spare(self) -> Iterator[tuple[BinaryIO, str]]:
@@ -184,30 +190,35 @@ class _Batch:
             if blob in self.waiting:
                 os.unlink(spare)  # noqa: PTH108 - see _name
                 return
-            self.waiting[blob] = spare
-            self._waiting_bytes += size
-            if len(self.waiting) >= WAITING_MAX or self._waiting_bytes >= WAITING_MAX_BYTES:
-                self._flush()
+            self.waiting[blob] = self._full[blob] = spare
+            self._full_bytes += size
+            if len(self._full) >= TOGETHER_MAX or self._full_bytes >= TOGETHER_MAX_BYTES:
+                self._finish_going()
+                self._going = self._pool.submit(self._give_names, self._full)
+                self._full, self._full_bytes = {}, 0
 
     def flush(self) -> None:
-        """Give what waits its names."""
+        """Give all that waits its names."""
         with self._lock:
-            self._flush()
+            self._finish_going()
+            self._give_names(self._full)
+            self._full, self._full_bytes = {}, 0
 
-    def _flush(self) -> None:
-        self._disk.sync(self.waiting.values())  # 2
-        folders = set()
-        for blob, spare in self.waiting.items():  # 3
-            target = _name(self.root, blob)
+    def _finish_going(self) -> None:
+        if self._going is not None:
+            self._going.result()
+
+    def _give_names(self, spares: dict[Digest, str]) -> None:
+        self._disk.sync(spares.values())  # 2
+        for blob, spare in spares.items():  # 3
+            target = _name(self._root, blob)
             try:
                 os.replace(spare, target)  # noqa: PTH105 - see _name
             except FileNotFoundError:
                 make_folder(Path(target).parent)
                 os.replace(spare, target)  # noqa: PTH105 - see _name
-            folders.add(blob[:2])
-        for folder in folders:  # 4
-            sync(self.root / "sha256" / folder)
-        self.waiting, self._waiting_bytes = {}, 0
+            del self.waiting[blob]
+        self._disk.sync(self._root / "sha256" / name for name in {blob[:2] for blob in spares})  # 4
 
 
 @contextmanager

@@ -1,20 +1,24 @@
 """From a folder to a tree and back: all or nothing, and never outside."""
 
 import os
+import signal
 import socket
 import subprocess
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from pipeline.package import materialise as module
+from pipeline.package.blob import EMPTY_BLOB
 from pipeline.package.cas import Cas
-from pipeline.package.directory import add_directory, survey
-from pipeline.package.errors import Category, Diagnostic, PackageError
+from pipeline.package.directory import add_directory, listing, survey
+from pipeline.package.errors import Category, Diagnostic, PackageError, quiet
 from pipeline.package.folder_cas import FolderCas
 from pipeline.package.materialise import materialise
 from pipeline.package.sources import CachingSource, CasSource, FolderSource
 from pipeline.package.tree import Entry, Mode, Tree, make
+from pipeline.values import Digest
 from tests.support.build_package import SMALL, read_folder, write_folder
 
 
@@ -311,3 +315,38 @@ def test_only_the_owners_right_to_execute_counts(cas: FolderCas, tmp_path: Path)
 
 def test_the_library_makes_no_temporary_name_by_chance():
     assert not {"tempfile", "random", "secrets", "uuid"} & set(vars(module))
+
+
+def test_an_interrupted_look_at_a_folder_ends_in_the_middle_of_a_large_file(tmp_path: Path):
+    for name in ("a", "b"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(1 << 30)
+    reads: list[int] = []
+
+    def take(file: BinaryIO, size: int) -> tuple[Digest, int]:
+        os.kill(os.getpid(), signal.SIGINT)
+        while file.read(1 << 18):
+            reads.append(1)
+        return EMPTY_BLOB, size
+
+    with pytest.raises(KeyboardInterrupt):
+        listing(tmp_path).tree(take, threads=2, sink=quiet)
+    assert len(reads) < (1 << 12)  # which one of them would have
+
+
+def test_a_folder_that_is_too_deep_for_the_system_is_told_shortly(cas: FolderCas, tmp_path: Path):
+    there = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    name, depth = "d" * 200, 30
+    folders = [there]
+    try:
+        for _ in range(depth):
+            os.mkdir(name, dir_fd=folders[-1])
+            folders.append(os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=folders[-1]))
+        (said,) = refused(cas, tmp_path)
+        assert "a path is longer than 4095 bytes: ddd" in said
+        assert len(said) < 200
+    finally:
+        while len(folders) > 1:
+            os.close(folders.pop())
+            os.rmdir(name, dir_fd=folders[-1])
+        os.close(there)
