@@ -11,6 +11,7 @@ import anyio.to_thread
 import structlog
 from litestar import Litestar, Response, Router, get
 from litestar.di import Provide
+from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
@@ -40,7 +41,7 @@ from api.changes import Changes
 from api.middleware import Frame
 from api.oidc import OpenIdProvider
 from api.reference import api_docs, openapi_json
-from api.services import FailureWindow, Services
+from api.services import AnyRequest, FailureWindow, Services
 from api.strict import before_request
 from api.version import VERSION
 from pipeline import webhook_signing
@@ -54,7 +55,7 @@ from pipeline.store.layout import Layout
 from pipeline.store.local import LocalBlobStore
 from pipeline.tickets import Tickets, load_sealer
 from pipeline.values import utc_now
-from ui.app import build_pages
+from ui.app import build_pages, missing_page
 from workers.queue import open_bell
 
 THREADS: Final = 32  # database and disk calls of handlers; SQLite takes one writer at a time anyway
@@ -73,6 +74,16 @@ _log = structlog.get_logger(__name__)
 )
 def dist_schema() -> Response[bytes]:
     return Response(_SCHEMA.read_bytes(), media_type="application/schema+json")
+
+
+def _nowhere(services: Services) -> Callable[[AnyRequest, NotFoundException], Response[Any]]:
+    """For an address that leads nowhere: a page for people, a problem for programs."""
+    page = missing_page(services)
+
+    def answer(request: AnyRequest, error: NotFoundException) -> Response[Any]:
+        return page(request, "There is nothing at this address.") or errors.on_http_error(request, error)
+
+    return answer
 
 
 def build_services(settings: Settings) -> Services:
@@ -141,7 +152,7 @@ def create_app(settings: Settings) -> Any:
             "services": Provide(lambda: services, sync_to_thread=False),
             "changes": Provide(lambda: changes, sync_to_thread=False),
         },
-        exception_handlers=errors.HANDLERS,
+        exception_handlers={**errors.HANDLERS, NotFoundException: _nowhere(services)},
         lifespan=[_lifespan(services, changes)],
         openapi_config=OpenAPIConfig(
             title="distd",

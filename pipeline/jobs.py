@@ -296,7 +296,8 @@ def sweep(session: Session, *, now: datetime, settings: Settings, dead_workers: 
     freed: list[Job] = []
     for job in session.exec(select(Job).where(lost(Job, dead_workers))).all():
         job.crashes += 1
-        last = f"last worker {job.worker_id}"
+        worker = session.get(Worker, job.worker_id) if job.worker_id else None
+        last = f"last worker {worker.name if worker else job.worker_id}"
         job.lease_until = job.worker_id = None
         if job.crashes >= CRASHES_MAX:
             job.status, job.finished_at = JobStatus.ERRORED, now

@@ -290,6 +290,11 @@ class Worker(SQLModel, table=True):
     heartbeat_at: datetime = _time(null=False)
     stopped_at: datetime | None = _time()
 
+    @property
+    def name(self) -> str:
+        """As people find it: the host (a container's id) and the process."""
+        return f"{self.host}:{self.pid}"
+
 
 class Channel(SQLModel, table=True):
     """A mutable pointer to a published release. `generation` rises with every move."""

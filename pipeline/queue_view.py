@@ -1,5 +1,6 @@
 """The queue as people look at it: jobs, counts, workers. Reads only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +24,12 @@ class QueuedJob:
     app: str
     version: str
     filename: str | None
+    release_status: ReleaseStatus
+
+    @property
+    def rejected(self) -> bool:
+        """The release is: what failed can be run again."""
+        return self.release_status is ReleaseStatus.REJECTED
 
 
 def find(operation: Operation, job_id: str) -> QueuedJob:
@@ -97,6 +104,13 @@ def _place(after: str | None) -> tuple[int, str]:
     return int(rank), job_id
 
 
+def worker_names(operation: Operation, rows: Sequence[QueuedJob]) -> dict[str, str]:
+    """Host and process of the workers of these jobs, of those that are gone too."""
+    ids = {row.job.worker_id for row in rows if row.job.worker_id}
+    found = operation.session.exec(select(Worker).where(col(Worker.id).in_(ids))).all()
+    return {worker.id: worker.name for worker in found}
+
+
 def running(operation: Operation) -> dict[str, list[QueuedJob]]:
     """What each worker does now, by the worker's id."""
     found: dict[str, list[QueuedJob]] = {}
@@ -124,7 +138,7 @@ def errored_releases(operation: Operation, *, limit: int) -> list[str]:
 
 def _query(operation: Operation) -> Any:
     query = (
-        select(Job, App.slug, Release.version, Artifact.filename)
+        select(Job, App.slug, Release.version, Artifact.filename, Release.status)  # type: ignore[call-overload]
         .join(Release, col(Release.id) == Job.release_id)
         .join(App, col(App.id) == Release.app_id)
         .join(Artifact, col(Artifact.id) == Job.artifact_id)

@@ -27,7 +27,6 @@ def routes(frame: PageFrame) -> list[Any]:
         slug: str,
         *,
         thought_of: dict[str, Any] | None = None,
-        said: str = "",
         problem: Invalid | None = None,
     ) -> Response[bytes]:
         with frame.looking(request) as operation:
@@ -55,13 +54,12 @@ def routes(frame: PageFrame) -> list[Any]:
                 past=past,
                 pins=pinned,
                 may_write=operation.actor.may(Right.APP_WRITE, app=slug),
-                said=said,
                 problem=problem,
             )
 
     @get("/apps/{slug:str}/rules", sync_to_thread=True)
-    def rules_page(request: AnyRequest, slug: str, said: str = "") -> Response[bytes]:
-        return page(request, slug, said=said)
+    def rules_page(request: AnyRequest, slug: str) -> Response[bytes]:
+        return page(request, slug)
 
     @post("/apps/{slug:str}/rules", status_code=200)
     async def change_rules(request: AnyRequest, slug: str) -> Response[bytes]:

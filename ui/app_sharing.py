@@ -19,8 +19,9 @@ def routes(frame: PageFrame) -> list[Any]:
 
     # -- access and links -------------------------------------------------------------------------
 
-    def access(request: AnyRequest, slug: str, *, said: str = "", made: str = "") -> Response[bytes]:
+    def access(request: AnyRequest, slug: str, *, made: str = "") -> Response[bytes]:
         with frame.looking(request) as operation:
+            operation.require(Right.RELEASE_READ, app=slug)
             app = apps.find(operation, slug)
             manages = operation.actor.may(Right.LINK_MANAGE, app=slug)
             return frame.shown(
@@ -34,13 +35,12 @@ def routes(frame: PageFrame) -> list[Any]:
                 may_write=operation.actor.may(Right.APP_WRITE, app=slug),
                 kinds=apps.ACCESS,
                 platforms=[platform.value for platform in Platform],
-                said=said,
                 made=made,
             )
 
     @get("/apps/{slug:str}/access", sync_to_thread=True)
-    def access_page(request: AnyRequest, slug: str, said: str = "") -> Response[bytes]:
-        return access(request, slug, said=said)
+    def access_page(request: AnyRequest, slug: str) -> Response[bytes]:
+        return access(request, slug)
 
     @post("/apps/{slug:str}/access", status_code=303)
     async def change_app(request: AnyRequest, slug: str) -> Response[bytes]:
@@ -82,7 +82,7 @@ def routes(frame: PageFrame) -> list[Any]:
 
     # -- webhooks ---------------------------------------------------------------------------------
 
-    def hooks(request: AnyRequest, slug: str, *, said: str = "", made: str = "") -> Response[bytes]:
+    def hooks(request: AnyRequest, slug: str, *, made: str = "") -> Response[bytes]:
         with frame.looking(request) as operation:
             operation.require(Right.WEBHOOK_MANAGE, app=slug)
             app = apps.find(operation, slug)
@@ -98,13 +98,12 @@ def routes(frame: PageFrame) -> list[Any]:
                     row.id: deliveries.of_webhook(operation, row.id, limit=_DELIVERIES) for row in rows
                 },
                 events=[event.value for event in webhooks.Event],
-                said=said,
                 made=made,
             )
 
     @get("/apps/{slug:str}/webhooks", sync_to_thread=True)
-    def webhooks_page(request: AnyRequest, slug: str, said: str = "") -> Response[bytes]:
-        return hooks(request, slug, said=said)
+    def webhooks_page(request: AnyRequest, slug: str) -> Response[bytes]:
+        return hooks(request, slug)
 
     @post("/apps/{slug:str}/webhooks", status_code=200)
     async def make_webhook(request: AnyRequest, slug: str) -> Response[bytes]:
@@ -139,9 +138,7 @@ def routes(frame: PageFrame) -> list[Any]:
 
     # -- retention --------------------------------------------------------------------------------
 
-    def keeping(
-        request: AnyRequest, slug: str, *, proposed: dict[str, Any] | None = None, said: str = ""
-    ) -> Response[bytes]:
+    def keeping(request: AnyRequest, slug: str, *, proposed: dict[str, Any] | None = None) -> Response[bytes]:
         with frame.looking(request) as operation:
             app, verdicts = removal.preview(operation, slug, proposed)
             going = [one for one in verdicts if not one.keep]
@@ -159,12 +156,11 @@ def routes(frame: PageFrame) -> list[Any]:
                 kept=len(verdicts) - len(going),
                 sizes=sizes,
                 may_manage=operation.actor.may(Right.RETENTION_MANAGE, app=slug),
-                said=said,
             )
 
     @get("/apps/{slug:str}/retention", sync_to_thread=True)
-    def retention_page(request: AnyRequest, slug: str, said: str = "") -> Response[bytes]:
-        return keeping(request, slug, said=said)
+    def retention_page(request: AnyRequest, slug: str) -> Response[bytes]:
+        return keeping(request, slug)
 
     @post("/apps/{slug:str}/retention", status_code=200)
     async def change_retention(request: AnyRequest, slug: str) -> Response[bytes]:

@@ -41,7 +41,6 @@ def routes(frame: PageFrame) -> list[Any]:
         status: str | None = None,
         version: str = "",
         cursor: str | None = None,
-        said: str = "",
     ) -> Response[bytes]:
         with frame.looking(request) as operation:
             app = apps.find(operation, slug)
@@ -76,11 +75,10 @@ def routes(frame: PageFrame) -> list[Any]:
                 else [],
                 chosen={"status": status or "", "version": version},
                 states=[state.value for state in ReleaseStatus],
-                said=said,
             )
 
     @get("/apps/{slug:str}/channels", sync_to_thread=True)
-    def channels_page(request: AnyRequest, slug: str, said: str = "") -> Response[bytes]:
+    def channels_page(request: AnyRequest, slug: str) -> Response[bytes]:
         with frame.looking(request) as operation:
             app = apps.find(operation, slug)
             channels = channel.of_app(operation, app)
@@ -114,7 +112,6 @@ def routes(frame: PageFrame) -> list[Any]:
                     and row.requested_by != operation.actor.id
                     for row in requests
                 },
-                said=said,
             )
 
     @get("/apps/{slug:str}/channels/{name:str}/rollback", sync_to_thread=True)

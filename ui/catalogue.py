@@ -7,6 +7,7 @@ templates and pages; a test holds every catalogue against them).
 """
 
 import json
+import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,13 @@ from markupsafe import Markup, escape
 ENGLISH: Final = "en"
 FOLDER: Final = Path(__file__).parent / "catalogues"
 Translate = Callable[..., Markup]
+
+
+def _alone(value: Any) -> Markup:
+    """What is put into a text, escaped; letters that run from right to left are kept from moving what stands beside them."""
+    if any(unicodedata.bidirectional(char) in {"R", "AL"} for char in str(value)):
+        return Markup("\u2068{}\u2069").format(value)
+    return escape(value)
 
 
 class Catalogue:
@@ -49,6 +57,6 @@ class Catalogue:
 
         def translate(text: str, /, **places: Any) -> Markup:
             shown = str(escape(texts.get(text, text)))
-            return Markup(shown.format(**{name: escape(value) for name, value in places.items()}))  # noqa: S704 - all parts are escaped
+            return Markup(shown.format(**{name: _alone(value) for name, value in places.items()}))  # noqa: S704 - all parts are escaped
 
         return translate

@@ -9,7 +9,7 @@ Left to others: what a page shows (`console.py` and its neighbours, `install.py`
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
-from urllib.parse import urlencode
+from urllib.parse import quote, unquote
 
 from litestar import Request, Response
 from litestar.datastructures import Cookie
@@ -36,6 +36,8 @@ from ui.views import Pages, local_path
 LINK_COOKIE: Final = "distd_link_"  # and the link's id: one cookie for each link that the browser opened
 LANGUAGE_COOKIE: Final = "distd_language"
 SEAL_FIELD: Final = "seal"
+SAID_SECONDS: Final = 60
+SAID_MAX_CHARS: Final = 500
 _SEAL: Final = "form"
 AnyRequest = Request[Any, Any, Any]
 Form = Any  # Litestar's FormMultiDict
@@ -119,8 +121,10 @@ class PageFrame:
         status: int,
         **values: Any,
     ) -> Response[bytes]:
+        said = unquote(request.cookies.get(self._said_name, ""))[:SAID_MAX_CHARS]
         body = self.pages.render(
             template,
+            said=said,
             actor=actor,
             here=request.url.path,
             language=self.language(request),
@@ -131,6 +135,8 @@ class PageFrame:
         answer = Response(body.encode(), status_code=status, media_type="text/html")
         answer.set_header("Cache-Control", "no-store" if session else "no-cache")
         answer.set_header("Vary", "Cookie, Accept-Language")
+        if said:
+            answer.set_cookie(self._said_cookie("", seconds=0))
         return answer
 
     def language(self, request: AnyRequest) -> str:
@@ -181,13 +187,28 @@ class PageFrame:
             )
 
     def done(self, target: str, *, said: str = "") -> Response[bytes]:
-        """After a form: go on at a page of ours, which shows what was said."""
-        path = local_path(target)
+        """After a form: go on at a page of ours, which shows what was said, once. In a cookie: an address with words of ours could be made by anybody."""
+        answer = Response(b"", status_code=303, headers={"Location": local_path(target)})
         if said:
-            path += ("&" if "?" in path else "?") + urlencode({"said": said})
-        return Response(b"", status_code=303, headers={"Location": path})
+            answer.set_cookie(self._said_cookie(quote(said), seconds=SAID_SECONDS))
+        return answer
 
     # -- parts ------------------------------------------------------------------------------------
+
+    @property
+    def _said_name(self) -> str:
+        return f"{'__Host-' if self.secure else ''}distd_said"
+
+    def _said_cookie(self, value: str, *, seconds: int) -> Cookie:
+        return Cookie(
+            key=self._said_name,
+            value=value,
+            httponly=True,
+            samesite="lax",
+            secure=self.secure,
+            path="/",
+            max_age=seconds,
+        )
 
     def session_cookie(self, value: str) -> Cookie:
         """The cookie of a session, or with an empty value its end."""
@@ -205,17 +226,18 @@ class PageFrame:
         """The handlers, with refusals shown as pages and left out of the API's description."""
 
         def refused(request: AnyRequest, error: DomainError) -> Response[bytes]:
-            return self._refused(request, error)
+            return self.refused(request, error)
 
         for handler in handlers:  # Litestar copies what a handler holds, deeply; a function it leaves alone
             handler.exception_handlers = {DomainError: refused}
             handler.include_in_schema = False
         return list(handlers)
 
-    def _refused(self, request: AnyRequest, error: DomainError) -> Response[bytes]:
+    def refused(self, request: AnyRequest, error: DomainError) -> Response[bytes]:
         """A refusal as a page; somebody who is not signed in is sent to the sign-in."""
         if isinstance(error, Unauthorized):
-            here = request.url.path if request.method == "GET" else "/"
+            query = f"?{request.url.query}" if request.url.query else ""
+            here = request.url.path + query if request.method == "GET" else "/"
             return Response(b"", status_code=303, headers={"Location": self.pages.login_url(here)})
         table = {Invalid: 422, Forbidden: 403, TicketRefused: 403, NotFound: 404, Withdrawn: 410}
         status = next((code for kind, code in table.items() if isinstance(error, kind)), 409)

@@ -25,7 +25,6 @@ def routes(frame: PageFrame) -> list[Any]:
         app: str | None = None,
         worker: str | None = None,
         cursor: str | None = None,
-        said: str = "",
     ) -> Response[bytes]:
         with frame.looking(request) as operation:
             operation.require(Right.QUEUE_READ)
@@ -47,11 +46,10 @@ def routes(frame: PageFrame) -> list[Any]:
                 counts=queue_view.counts(operation),
                 workers=workers,
                 busy=queue_view.running(operation),
-                names={row.id: f"{row.host}:{row.pid}" for row, _ in workers},
+                names=queue_view.worker_names(operation, rows),
                 chosen={"status": status or "", "app": app or "", "worker": worker or ""},
                 states=[state.value for state in JobStatus],
                 may_rerun=operation.actor.may(Right.RELEASE_RERUN),
-                said=said,
             )
 
     @get("/jobs/{job_id:str}", sync_to_thread=True)

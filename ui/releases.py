@@ -31,9 +31,7 @@ def routes(frame: PageFrame) -> list[Any]:
         return app, row
 
     @get("/apps/{slug:str}/releases/{release_id:str}", sync_to_thread=True)
-    def release_page(
-        request: AnyRequest, slug: str, release_id: str, against: str = "", said: str = ""
-    ) -> Response[bytes]:
+    def release_page(request: AnyRequest, slug: str, release_id: str, against: str = "") -> Response[bytes]:
         with frame.looking(request) as operation:
             app, row = found(operation, slug, release_id)
             artifacts = release.artifacts_of(operation, row)
@@ -80,7 +78,6 @@ def routes(frame: PageFrame) -> list[Any]:
                 downloads=downloads.lately(operation, app, row) if counted else [],
                 downloaded=downloads.by_whom(operation, row, limit=_DOWNLOADED_ROWS) if counted else [],
                 ended_badly=_ENDED_BADLY,
-                said=said,
             )
 
     @get("/apps/{slug:str}/releases/{release_id:str}/promote", sync_to_thread=True)

@@ -94,14 +94,12 @@ def routes(frame: PageFrame) -> list[Any]:
         return answer
 
     @get("/sessions", sync_to_thread=True)
-    def sessions_page(request: AnyRequest, said: str = "") -> Response[bytes]:
+    def sessions_page(request: AnyRequest) -> Response[bytes]:
         with frame.looking(request) as operation:
             if operation.session_id is None:
                 raise Unauthorized("You are not signed in.", remedy="Sign in first.")
             rows = sessions.of_actor(operation)
-            return frame.shown(
-                request, "sessions.html", operation, rows=rows, mine=operation.session_id, said=said
-            )
+            return frame.shown(request, "sessions.html", operation, rows=rows, mine=operation.session_id)
 
     @post("/sessions/{session_id:str}/end", status_code=303)
     async def end_session(request: AnyRequest, session_id: str) -> Response[bytes]:

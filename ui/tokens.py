@@ -18,7 +18,7 @@ def _words(text: Any) -> list[str]:
 def routes(frame: PageFrame) -> list[Any]:
     """The handlers."""
 
-    def listed(request: AnyRequest, *, cursor: str = "", said: str = "", made: str = "") -> Response[bytes]:
+    def listed(request: AnyRequest, *, cursor: str = "", made: str = "") -> Response[bytes]:
         with frame.looking(request) as operation:
             rows = tokens.of_server(operation, after=cursor, limit=PAGE_ROWS + 1)
             return frame.shown(
@@ -28,13 +28,12 @@ def routes(frame: PageFrame) -> list[Any]:
                 rows=[(row, is_live(row, operation.now)) for row in rows[:PAGE_ROWS]],
                 more=rows[PAGE_ROWS - 1].id if len(rows) > PAGE_ROWS else None,
                 roles={role.value: sorted(right.value for right in RIGHTS[role]) for role in Role},
-                said=said,
                 made=made,
             )
 
     @get("/tokens", sync_to_thread=True)
-    def tokens_page(request: AnyRequest, cursor: str = "", said: str = "") -> Response[bytes]:
-        return listed(request, cursor=cursor, said=said)
+    def tokens_page(request: AnyRequest, cursor: str = "") -> Response[bytes]:
+        return listed(request, cursor=cursor)
 
     @post("/tokens", status_code=200)
     async def make_token(request: AnyRequest) -> Response[bytes]:
@@ -59,7 +58,7 @@ def routes(frame: PageFrame) -> list[Any]:
         return frame.done("/tokens", said=frame.say(request, "{name} is revoked.", name=row.name))
 
     @get("/members", sync_to_thread=True)
-    def members_page(request: AnyRequest, cursor: str = "", said: str = "") -> Response[bytes]:
+    def members_page(request: AnyRequest, cursor: str = "") -> Response[bytes]:
         with frame.looking(request) as operation:
             rows = people.of_server(operation, after=cursor, limit=PAGE_ROWS + 1)
             return frame.shown(
@@ -68,7 +67,6 @@ def routes(frame: PageFrame) -> list[Any]:
                 operation,
                 rows=rows[:PAGE_ROWS],
                 more=rows[PAGE_ROWS - 1].id if len(rows) > PAGE_ROWS else None,
-                said=said,
             )
 
     @post("/members/{person_id:str}/{verdict:str}", status_code=303)

@@ -7,6 +7,8 @@ After a job, the jobs that it created are run here too, one after the other, so 
 one artifact; more than one (the whole release enters the store) are rung for, and other workers help.
 """
 
+import os
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -94,7 +96,7 @@ class Tasks:
             return self._run_claimed(claim)
 
     def _run_claimed(self, claim: Claim) -> list[str]:
-        _log.info("job_started")
+        _log.info("job_started", worker=f"{socket.gethostname()}:{os.getpid()}")
         self._active[claim.job_id] = claim
         try:
             with Lease(self._database, claim, self._settings) as lease:

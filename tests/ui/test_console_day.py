@@ -169,6 +169,40 @@ def test_the_queue_follows_jobs_and_says_what_workers_do(desk: Desk, browser: Br
         expect(page.locator("#counts")).not_to_have_text(before)
 
 
+def test_a_failed_job_is_run_again_from_the_queue(desk: Desk, browser: Browser) -> None:
+    bad = desk.publish(31, tampered_apk())
+    job = next(row["job_id"] for row in bad["validations"] if row["status"] == "failed")
+    with desk.signed_in(browser, "/queue?status=failed") as page:
+        page.locator(f"#{job}").get_by_role("button", name="Run again").click()
+        page.wait_for_url(re.compile(r"/apps/notes/releases/rel_"))
+        expect(page.locator(".notice.good")).to_contain_text("It runs again.")
+        expect(page.locator("#head .status.rejected")).to_be_visible(timeout=WAIT_MS)
+    with desk.signed_in(browser, "/queue?status=failed", role="release-manager") as page:
+        assert page.locator(f"#{job} td.mono", has_text=":").count() == 1, "the worker has a name"
+
+
+def test_a_version_that_runs_from_right_to_left_moves_nothing_beside_it(desk: Desk, browser: Browser) -> None:
+    folder = write_release(
+        desk.folder / "rtl", {"a.bin": b"right to left"}, app="rtl", version="1.0א", build=7, channel="beta",
+        artifacts=[{"path": "a.bin", "platform": "any"}],
+    )  # fmt: skip
+    release = desk.platform.publish(folder).json["release"]["id"]
+    with desk.signed_in(browser) as page:
+        for path, place in (
+            ("/", "#matrix"),
+            (f"/apps/rtl/releases/{release}", "h1"),
+            ("/apps/rtl", "#releases"),
+        ):
+            page.goto(desk.at(path))
+            version = page.locator(f"{place} bdi", has_text="1.0א").first.bounding_box()
+            build = page.locator(f"{place} .dim", has_text="(7)").first.bounding_box()
+            assert version is not None
+            assert build is not None
+            assert version["x"] + version["width"] <= build["x"], path
+        page.goto(desk.at(f"/apps/rtl/releases/{release}/revoke"))
+        expect(page.locator("h1")).to_have_text("Revoke \u20681.0א\u2069")
+
+
 def test_keys_search_go_and_walk_rows(desk: Desk, browser: Browser) -> None:
     desk.publish(40)
     with desk.signed_in(browser) as page:

@@ -56,6 +56,59 @@ def test_a_role_reads_its_pages_and_no_other(platform: Platform, role: str) -> N
         assert menu <= READABLE[role]
 
 
+@pytest.mark.parametrize("role", READABLE)
+def test_the_list_of_keys_names_only_where_a_role_may_go(platform: Platform, role: str) -> None:
+    with signed_in(platform, token_of(platform, role)) as client:
+        page = client.get("/").text
+        listed = set(re.findall(r"<kbd>g</kbd> <kbd>(\w)</kbd>", page))
+        assert listed == set(re.findall(r'class="go"[^>]* data-key="(\w)"', page))
+
+
+def test_whoever_may_only_download_sees_no_settings_of_an_app(platform: Platform) -> None:
+    with signed_in(platform, token_of(platform, "tester")) as client:
+        found = {
+            path: client.get(f"/apps/notes/{path}").status_code
+            for path in ("access", "rules", "webhooks", "retention")
+        }
+    assert found == dict.fromkeys(found, 403)
+
+
+def test_an_address_cannot_make_the_console_say_something(platform: Platform) -> None:
+    with signed_in(platform, platform.token) as client:
+        for path in ("/queue", "/tokens", "/apps/notes/channels", "/apps/notes/access", "/sessions"):
+            assert (
+                "evil@example.org" not in client.get(path, params={"said": "Write to evil@example.org"}).text
+            )
+        form = {"seal": seal_of(client, "/apps/notes/access"), "name": "Notes", "access": "members"}
+        done = client.post("/apps/notes/access", data=form)
+        assert (done.status_code, done.headers["location"]) == (303, "/apps/notes/access")
+        assert "HttpOnly" in done.headers["set-cookie"]
+        assert "The app is changed." in client.get(done.headers["location"]).text
+        assert "The app is changed." not in client.get(done.headers["location"]).text, "it is said once"
+
+
+def test_an_address_that_leads_nowhere_is_a_page_for_people(platform: Platform) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml"}
+    with signed_in(platform, platform.token) as client:
+        page = client.get("/apps/notes/nope", headers=browser)
+        assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+        assert "There is nothing at this address." in page.text
+        assert 'class="go" href="/apps"' in page.text
+        for path, headers in (("/apps/notes/nope", {}), ("/api/v1/nope", browser)):
+            answer = client.get(path, headers=headers)
+            assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+    with httpx.Client(base_url=platform.url) as client:
+        assert client.get("/nope", headers=browser).status_code == 404
+
+
+def test_the_sign_in_leads_back_to_the_filtered_page(platform: Platform) -> None:
+    with httpx.Client(base_url=platform.url) as client:
+        answer = client.get("/queue?status=failed&app=notes")
+        assert answer.headers["location"] == "/login?next_page=/queue%3Fstatus%3Dfailed%26app%3Dnotes"
+        page = client.get(answer.headers["location"]).text
+        assert 'value="/queue?status=failed&amp;app=notes"' in page
+
+
 def test_nobody_is_sent_to_the_sign_in_and_back(platform: Platform) -> None:
     with httpx.Client(base_url=platform.url) as client:
         for path in PAGES:

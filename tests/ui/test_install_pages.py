@@ -351,7 +351,7 @@ def test_the_browser_is_asked_for_what_its_name_hides(shop: Shop) -> None:
 def test_markup_and_foreign_scripts_in_names_and_notes_are_only_text(shop: Shop, browser: Browser) -> None:
     for device in (ANDROID, WINDOWS):
         with visit(browser, device, shop.at("hostile")) as page:
-            assert page.title() == f"Install {RIGHT_TO_LEFT} {MARKUP} · distd"
+            assert page.title() == f"Install \u2068{RIGHT_TO_LEFT} {MARKUP}\u2069 · distd"
             assert page.locator("h1").inner_text() == f"{RIGHT_TO_LEFT} {MARKUP}"
             notes = page.get_by_role("region", name="What is new")
             assert notes.inner_text().startswith(MARKUP)
