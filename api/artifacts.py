@@ -46,6 +46,7 @@ async def give(
         with services.reading(request, cookie=True, ticket=True) as operation:
             found, beside = download.open_beside(operation, artifact_id, filename)
             parent = release.parent_of(operation, found.artifact)
+            comment = download.signature_comment(operation, parent, found)
             signs = signatures.built_in_signs(
                 operation.session, parent, signed_outside=services.signed_outside
             )
@@ -66,7 +67,7 @@ async def give(
                     remedy=f"Verify the manifest of release {parent.id}, which names this file's SHA-256 {found.digest}: "
                     f"{services.documents.release_manifest_url(parent)} and the same with .minisig behind it.",
                 )
-            return found, path, services.signatures.of(found.digest, path).encode()
+            return found, path, services.signatures.of(found.digest, path, trusted_comment=comment).encode()
         return found, path, None
 
     found, path, text = await anyio.to_thread.run_sync(find)

@@ -23,10 +23,14 @@ def keys_file(environ: Mapping[str, str]) -> Path:
     return Path(named) if named else config_dir(environ) / "trusted_keys"
 
 
-def trusted_keys(keys: Sequence[str], environ: Mapping[str, str]) -> bytes:
-    """The bytes of the trusted keys: of --key, which are lines or names of files, or of the file."""
+def trusted_keys(keys: Sequence[str], environ: Mapping[str, str], *, may_begin: bool = False) -> bytes:
+    """The bytes of the trusted keys: of --key, which are lines or names of files, or of the file, which `may_begin` with a pin."""
     if not keys:
         path = keys_file(environ)
+        if not path.exists() and environ.get(VARIABLE, "").strip() and not may_begin:
+            raise usage(
+                f"{path}, which ${VARIABLE} names, is not there.", "Correct the path, or unset the variable."
+            )
         return _read(path) if path.exists() else b""
     return b"".join((_read(Path(key)) if Path(key).is_file() else key.encode()) + b"\n" for key in keys)
 

@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx
 
@@ -86,7 +86,11 @@ def _download(
     path, query = match["path"], match["query"] or ""
     session.output.note(f"reading {client.server}{path}")
     document: dict[str, Any] = kit.verify_download(
-        _pieces(client, path + query), _signature(client, path, query), trusted=trusted, path=match[0]
+        _pieces(client, path + query),
+        _signature(client, path, query),
+        trusted=trusted,
+        path=match[0],
+        name=unquote(path.rpartition("/")[2]),
     )
     return document
 

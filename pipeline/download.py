@@ -163,6 +163,16 @@ def open_beside(operation: Operation, artifact_id: str, filename: str) -> tuple[
     return open_download(operation, artifact_id, filename.removesuffix(beside)), beside
 
 
+def signature_comment(operation: Operation, release: Release, found: Download) -> str:
+    """What the signature beside a download says that it is of: bytes alone would let an older file pass under a newer one's name."""
+    app = operation.session.get_one(App, release.app_id)
+    build = "" if release.build is None else f" build:{release.build}"
+    return (
+        f"distd file sha256:{found.digest} app:{app.slug} version:{release.version}{build} release:{release.id}"
+        f" name:{found.filename}"
+    )
+
+
 def media_type_of(recognised: str, filename: str) -> str:
     """By content; by the name where the content is of a general kind."""
     if recognised == "sbom-cyclonedx" and filename.lower().endswith(".xml"):

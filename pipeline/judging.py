@@ -23,12 +23,20 @@ from pipeline import pins, policy, provenance
 from pipeline.access import Actor
 from pipeline.app_policy import policy_of
 from pipeline.errors import PolicyRefused
-from pipeline.formats.facts import Finding
+from pipeline.formats.facts import Finding, Rule, Severity
 from pipeline.models import App, Artifact, Channel, PublishedBuild, Release
 from pipeline.operation import Operation
 from pipeline.policy import Effective, Known, Past, Policy, RuleSet, Subject
 from pipeline.states import ReleaseStatus
 
+SBOM_UNREAD: Final = Rule(
+    "sbom.unread",
+    Severity.WARNING,
+    "What is attached as a bill of materials is none that is known: {evidence}.",
+    "Attach a CycloneDX document (JSON or XML) or an SPDX document (JSON or tag-value), or give the file another kind.",
+    "the app's policy: it does not count for `no-sbom`",
+)
+RULES: Final = (SBOM_UNREAD,)
 _BUILDS: Final = ("build-reused", "build-not-higher")
 _SHOWN_MAX: Final = 3  # of several findings, in a sentence
 
@@ -73,7 +81,14 @@ def at_policy_step(
     return [
         *policy.decide(subject, policy_of(operation.session, app)[0].entering(release.channel), known),
         *provenance.findings(release, artifact, others),
+        *_sbom_findings(artifact),
     ]
+
+
+def _sbom_findings(attachment: Artifact) -> list[Finding]:
+    if attachment.attachment_kind != "sbom" or (attachment.format or "").startswith("sbom-"):
+        return []
+    return [SBOM_UNREAD.finding(f"{attachment.filename} is recognised as {attachment.format}")]
 
 
 def at_publication(

@@ -141,8 +141,20 @@ def sign(
     for comment in (trusted_comment, untrusted_comment):
         if not comment.replace("\t", " ").isprintable():
             raise RuntimeError("a comment is one printable line")
+    return sign_digest(
+        key, prehash(message), trusted_comment=trusted_comment, untrusted_comment=untrusted_comment
+    )
+
+
+def prehash(message: Iterable[bytes]) -> bytes:
+    """What an `ED` signature signs in place of a message: its BLAKE2b-512."""
+    return _digest(message)
+
+
+def sign_digest(key: SecretKey, digest: bytes, *, trusted_comment: str, untrusted_comment: str) -> bytes:
+    """As `sign`, of a message whose `prehash` is known."""
     private = key._private  # noqa: SLF001 - of this module
-    signature = private.sign(_digest(message))
+    signature = private.sign(digest)
     over_both = private.sign(signature + trusted_comment.encode())
     lines = [
         f"{UNTRUSTED} {untrusted_comment}",

@@ -1,8 +1,9 @@
 """Provenance held against the release that it is attached to: its subjects are the release's files, its source the one that was declared.
 
 One that is attached to an artifact has to name that artifact's SHA-256, one that is attached to the release that of at least one artifact; which
-artifacts are left out is said. A statement whose source contradicts `source` of the release is a warning: build systems tell the commit of a merge
-where people tell that of a branch.
+artifacts are left out is said. Each statement of several has to name a file of the release: one that fits must not bring in others, and their builders.
+A statement whose source contradicts `source` of the release is a warning: build systems tell the commit of a merge where people tell that of a
+branch. One that contradicts the commit of an artifact's identity in the distribution index is an error.
 
 Left to others: reading it (`formats.provenance`), whether an artifact has to have one (the policy's rule `no-provenance`).
 """
@@ -39,7 +40,14 @@ SOURCE_DIFFERS: Final = Rule(
     "Correct `source` in dist.json, or find out which sources this was really built from.",
     "SLSA, Verifying artifacts: check the expectations of source",
 )
-RULES: Final = (SUBJECT_MISMATCH, UNCOVERED, SOURCE_DIFFERS)
+IDENTITY_DIFFERS: Final = Rule(
+    "provenance.identity-differs",
+    Severity.ERROR,
+    "The provenance names another commit than the artifact's identity in the distribution index: {evidence}.",
+    "Correct `contract.git_rev` in dist.json, or find out which commit this was really built from.",
+    "distribution contract: the identity holds the full git revision that was built",
+)
+RULES: Final = (SUBJECT_MISMATCH, UNCOVERED, SOURCE_DIFFERS, IDENTITY_DIFFERS)
 
 
 def findings(release: Release, attachment: Artifact, artifacts: Sequence[Artifact]) -> list[Finding]:
@@ -59,10 +67,23 @@ def findings(release: Release, attachment: Artifact, artifacts: Sequence[Artifac
         found.append(
             UNCOVERED.finding(", ".join(uncovered[:_SHOWN_MAX]) + (f" and {more} more" if more > 0 else ""))
         )
+    of_the_release = {row.sha256 for row in files}
+    strangers = [
+        statement
+        for statement in statements_of(attachment)
+        if not of_the_release & {subject["sha256"] for subject in statement["subjects"]}
+    ]
+    if strangers:
+        builder = strangers[0]["builder"] or "nobody in particular"
+        return [
+            SUBJECT_MISMATCH.finding(
+                f"{len(strangers)} of its {len(statements_of(attachment))} statements (the first by {builder}) name no file of the release"
+            )
+        ]
     declared, digests = release.source or {}, {row.sha256 for row in matched}
     for statement in statements_of(attachment):
         if digests & {subject["sha256"] for subject in statement["subjects"]}:
-            found += _source_findings(declared, statement["source"] or {})
+            found += _source_findings(declared, statement["source"] or {}, _contracted(matched))
     return list(dict.fromkeys(found))
 
 
@@ -117,9 +138,24 @@ def _mismatch(attachment: Artifact, named: set[str], meant: Sequence[Artifact]) 
     return f"{what}, it names {len(named)}, the first {min(named)}"
 
 
-def _source_findings(declared: dict[str, Any], source: dict[str, Any]) -> list[Finding]:
+def _contracted(matched: Sequence[Artifact]) -> str | None:
+    """The commit by which one of these artifacts is known in the distribution index."""
+    return next(
+        (row.contract["git_rev"] for row in matched if row.contract and row.contract.get("git_rev")), None
+    )
+
+
+def _source_findings(
+    declared: dict[str, Any], source: dict[str, Any], contracted: str | None
+) -> list[Finding]:
     repository, revision = declared.get("repository"), declared.get("revision")
     found = []
+    if contracted and source.get("revision") and contracted != source["revision"].lower():
+        found.append(
+            IDENTITY_DIFFERS.finding(
+                f"revision {source['revision']}, the artifact's identity has {contracted}"
+            )
+        )
     if repository and source.get("repository") and not same_repository(repository, source["repository"]):
         found.append(SOURCE_DIFFERS.finding(f"repository {source['repository']}, declared is {repository}"))
     if revision and source.get("revision") and revision.lower() != source["revision"].lower():

@@ -33,7 +33,7 @@ _SECRET: Final = "release.key"  # noqa: S105 - a file name
 _PUBLIC: Final = "release.pub"
 _COMMENT: Final = "signature from the distd release key"
 _PIECE_BYTES: Final = 1 << 20
-_KEPT_MAX: Final = 1000  # signatures of 300 bytes
+_KEPT_MAX: Final = 1000  # of 64 bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +55,26 @@ class ReleaseKey:
 
 
 class FileSignatures:
-    """Signatures over stored files. A file is read once in a process, and one at a time; who would wait long is told to come again."""
+    """Signatures over stored files, each with what it is given out as. A file is read once in a process, and one at a time; who would wait
+    long is told to come again.
+    """
 
     def __init__(self, key: ReleaseKey, *, wait_seconds: float = 1.0) -> None:
         self._key = key
         self._wait_seconds = wait_seconds
         self._reading = threading.Lock()
-        self._kept: OrderedDict[Digest, str] = OrderedDict()
+        self._kept: OrderedDict[Digest, bytes] = OrderedDict()
 
-    def of(self, digest: Digest, path: Path) -> str:
+    def of(self, digest: Digest, path: Path, *, trusted_comment: str) -> str:
         """The text of the file's `.minisig`. Raises `Busy` while others are being read."""
+        return minisign.sign_digest(
+            self._key.key,
+            self._prehash(digest, path),
+            trusted_comment=trusted_comment,
+            untrusted_comment=_COMMENT,
+        ).decode()
+
+    def _prehash(self, digest: Digest, path: Path) -> bytes:
         kept = self._kept.get(digest)
         if kept is not None:
             return kept
@@ -73,20 +83,14 @@ class FileSignatures:
                 "Another large file is being read for its signature.", remedy="Ask again in a few seconds."
             )
         try:
-            signature = self._sign(digest, path)
-            self._kept[digest] = signature
+            with path.open("rb") as file:
+                found = minisign.prehash(iter(lambda: file.read(_PIECE_BYTES), b""))
+            self._kept[digest] = found
             while len(self._kept) > _KEPT_MAX:
                 self._kept.popitem(last=False)
         finally:
             self._reading.release()
-        return signature
-
-    def _sign(self, digest: Digest, path: Path) -> str:
-        with path.open("rb") as file:
-            pieces = iter(lambda: file.read(_PIECE_BYTES), b"")
-            return minisign.sign(
-                self._key.key, pieces, trusted_comment=f"sha256:{digest}", untrusted_comment=_COMMENT
-            ).decode()
+        return found
 
 
 class BuiltInSigner:

@@ -184,13 +184,13 @@ def verify(
         kit,
         lambda sink: kit.verify(
             package,
-            trusted=trusted_keys(key or [], session.environ),
+            trusted=trusted_keys(key or [], session.environ, may_begin=tofu),
             decide=decision(tofu=tofu, anyone=trust_anyone),
             sources=[_place(session, place, []) for place in sources or []],
             sink=sink,
         ),
     )
-    _pin(session, document, tofu=tofu)
+    document |= {"trust_required": not trust_anyone, "pinned": _pin(session, document, tofu=tofu)}
     session.output.result(document, _lines(document))
 
 
@@ -223,14 +223,14 @@ def unpack(
         lambda sink: kit.unpack(
             package,
             target,
-            trusted=trusted_keys(key or [], session.environ),
+            trusted=trusted_keys(key or [], session.environ, may_begin=tofu),
             decide=decision(tofu=tofu, anyone=trust_anyone),
             sources=[_place(session, place, fetched) for place in sources or []],
             store=store,
             sink=sink,
         ),
     )
-    _pin(session, document, tofu=tofu)
+    document |= {"trust_required": not trust_anyone, "pinned": _pin(session, document, tofu=tofu)}
     document |= {"fetched": {"blobs": len(fetched), "bytes": sum(fetched)}}
     session.output.result(document, _lines(document))
 
@@ -278,12 +278,14 @@ def _place(session: Session, place: str, fetched: list[int]) -> Any:
     return ServerBlobs(session.client_of(target), heard=fetched.append)
 
 
-def _pin(session: Session, document: dict[str, Any], *, tofu: bool) -> None:
+def _pin(session: Session, document: dict[str, Any], *, tofu: bool) -> bool:
+    """Whether the key is pinned now, by this run."""
     path = pin(document["trust"], session.environ) if tofu else None
     if path is not None:
         session.output.note(
             f"Key {document['signature']['key_id']} is trusted for this name from now on: {path}"
         )
+    return path is not None
 
 
 def _lines(document: dict[str, Any]) -> list[str]:
@@ -297,6 +299,7 @@ def _lines(document: dict[str, Any]) -> list[str]:
             ("compression", document.get("compression")),
             ("size", size(document["bytes"])),
             ("content", size(said["content_bytes"])),
+            ("verified", _verified(document)),
             ("tree", said["tree"]),
             *[("output", f"{one['name']}: {one['path']}") for one in said["outputs"]],
             *[("artifact", f"{one['path']} ({one['platform']}/{one['arch']})") for one in said["artifacts"]],
@@ -307,12 +310,28 @@ def _lines(document: dict[str, Any]) -> list[str]:
             *said["metadata"].items(),
             ("signed by", signature["key_id"] if signature else "nobody"),
             ("comment", signature["trusted_comment"] if signature else None),
-            ("trust", trust.get("answer")),
+            ("trust", _answer(document, trust)),
             ("file", document.get("file")),
             ("target", document.get("target")),
             ("fetched", size(document["fetched"]["bytes"]) if document.get("fetched") else None),
         ]
     )
+
+
+def _verified(document: dict[str, Any]) -> str | None:
+    if "content_verified" not in document:
+        return None
+    return (
+        "every byte"
+        if document["content_verified"]
+        else "who signed it; its content is not here, and was not looked at"
+    )
+
+
+def _answer(document: dict[str, Any], trust: dict[str, Any]) -> str | None:
+    if document.get("trust_required") is False:
+        return f"not asked for (--trust-anyone); it would be: {trust.get('answer')}"
+    return "pinned now" if document.get("pinned") else trust.get("answer")
 
 
 def _encoding_lines(encoding: dict[str, Any] | None) -> list[str]:

@@ -47,10 +47,15 @@ def verify(
             "--head", metavar="RELEASE", help="The newest release: version, id, or its manifest's SHA-256."
         ),
     ] = None,
+    version: Annotated[
+        str | None, typer.Option("--version", metavar="VERSION", help="FILE has to be of this version.")
+    ] = None,
     apps: Annotated[
         list[str] | None,
         typer.Option(
-            "--app", metavar="SLUG", help="This app has to be in the mirror; may stand several times."
+            "--app",
+            metavar="SLUG",
+            help="FILE has to be of this app; a mirror has to have it, and it may stand several times.",
         ),
     ] = None,
     complete: Annotated[
@@ -74,8 +79,10 @@ def verify(
         return
     path = Path(what)
     if path.is_dir():
-        if manifest is not None:
-            raise usage("--manifest is for one file.", "Give the file, or the folder without --manifest.")
+        if manifest is not None or version is not None:
+            raise usage(
+                "--manifest and --version are for one file.", "Give the file; for a folder there is --head."
+            )
         wishes = _Wishes(head, tuple(apps or ()), complete, accept_new_chain)
         _folder(session, kit, path, trusted, wishes)
         return
@@ -83,10 +90,16 @@ def verify(
         raise usage(
             f"{path} is not there.", "Give a file, a folder that `dist mirror` made, or an https address."
         )
-    if head is not None or apps or complete:
-        raise usage("--head, --app and --complete are for a mirror.", "Give the folder.")
+    if head is not None or complete or len(apps or ()) > 1:
+        raise usage("--head, --complete and more than one --app are for a mirror.", "Give the folder.")
     try:
-        document = work(session, kit, lambda _sink: kit.verify_file(path, trusted=trusted, manifest=manifest))
+        document = work(
+            session,
+            kit,
+            lambda _sink: kit.verify_file(
+                path, trusted=trusted, manifest=manifest, app=next(iter(apps or ()), None), version=version
+            ),
+        )
     except OSError as error:
         raise _unreadable(error, path) from error
     _refuse(document, what)
@@ -178,9 +191,8 @@ def _lines(document: Mapping[str, Any], what: str) -> list[str]:
     lines = []
     found = document.get("manifest")
     if "sha256" in document:
-        name = (
-            f"{found['app']} {found['version']}, {document['filename']}" if found else "as it was given out"
-        )
+        of = found or document
+        name = f"{of['app']} {of['version']}, {document['filename']}"
         lines.append(f"{what}: {name}; SHA-256 {document['sha256']}, signed by key {document.get('key_id')}")
     elif found:
         files = f", {len(document['files'])} files" if "files" in document else ""

@@ -145,13 +145,15 @@ def verify(
     """Verify a package; `decide` gets the answer on trust before its content is read, and raises to end it there."""
     with telling(sink, str(package)), package.open("rb") as file:
         judgement: dict[str, Any] = {}
+        looked = _sources(package, file, sources, None)
         found = read.verify_content(
             file,
-            sources=_sources(package, file, sources, None),
+            sources=looked,
             decide=_deciding(trusted, decide, judgement),
             sink=sink,
         )
-        return describe(found) | {"trust": judgement}
+        there = found.shape is Shape.FAT or (found.shape is Shape.THIN and bool(looked))
+        return describe(found) | {"trust": judgement, "content_verified": there}
 
 
 def unpack(

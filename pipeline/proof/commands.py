@@ -55,21 +55,42 @@ def verify_folder(
     }
 
 
-def verify_file(path: Path, *, trusted: bytes, manifest: Path | None) -> Document:
-    """A file by the signature beside it, or by the manifest of its release. Raises `PackageError` for bad keys, and OSError."""
+def verify_file(
+    path: Path, *, trusted: bytes, manifest: Path | None, app: str | None = None, version: str | None = None
+) -> Document:
+    """A file by the signature beside it, or by the manifest of its release; `app` and `version` are what it has to be of.
+
+    Raises `PackageError` for bad keys, and OSError.
+    """
     keys = parse_trusted(trusted)
     try:
-        if manifest is not None:
-            return {**_by_manifest(path, manifest, keys), "problems": []}
-        signature = _beside(path, ".minisig")
-        if signature is not None and _is_of_a_release(signature):
-            found, key_id = signed.read_manifest(_text(path), signature, keys, path=str(path))
-            return {"key_id": key_id, "manifest": _told(found), "problems": []}
-        key_id, digest, size = signed.check_download(pieces(path), signature, keys, path=str(path))
-        _same_sum(path, digest)
+        found = _file(path, manifest, keys)
+        _demand(str(path), found.get("manifest") or found, app, version)
     except Unproven as error:
         return {"problems": [error.problem.as_dict()]}
-    return {"key_id": key_id, "sha256": digest, "size": size, "problems": []}
+    return found | {"problems": []}
+
+
+def _file(path: Path, manifest: Path | None, keys: tuple[TrustedKey, ...]) -> Document:
+    if manifest is not None:
+        return _by_manifest(path, manifest, keys)
+    signature = _beside(path, ".minisig")
+    if path.name == mirror.MANIFEST and signature is not None and _is_of_a_release(signature):
+        found, key_id = signed.read_manifest(_text(path), signature, keys, path=str(path))
+        return {"key_id": key_id, "manifest": _told(found)}
+    download = signed.check_download(pieces(path), signature, keys, path=str(path), name=path.name)
+    _same_sum(path, download.sha256)
+    return download.as_dict()
+
+
+def _demand(path: str, found: Document, app: str | None, version: str | None) -> None:
+    if app not in {None, found["app"]} or version not in {None, found["version"]}:
+        wanted = " ".join(word for word in (app, version) if word)
+        raise broken(
+            path,
+            Broken.OTHER_RELEASE,
+            f"it is of {found['app']} {found['version']}, and {wanted} was asked for",
+        )
 
 
 def verify_manifest(content: bytes, signature: bytes | None, *, trusted: bytes, path: str) -> Document:
@@ -92,14 +113,14 @@ def verify_manifest(content: bytes, signature: bytes | None, *, trusted: bytes, 
 
 
 def verify_download(
-    content: Iterable[bytes], signature: bytes | None, *, trusted: bytes, path: str
+    content: Iterable[bytes], signature: bytes | None, *, trusted: bytes, path: str, name: str
 ) -> Document:
     """The bytes of a download that come from elsewhere, while they come."""
     try:
-        key_id, digest, size = signed.check_download(content, signature, parse_trusted(trusted), path=path)
+        download = signed.check_download(content, signature, parse_trusted(trusted), path=path, name=name)
     except Unproven as error:
         return {"problems": [error.problem.as_dict()]}
-    return {"key_id": key_id, "sha256": digest, "size": size, "problems": []}
+    return download.as_dict() | {"problems": []}
 
 
 def verify_index(content: bytes, signature: bytes | None, *, trusted: bytes, app: str, path: str) -> Document:

@@ -14,6 +14,8 @@ class Broken(StrEnum):
     OTHER_APPS_KEY = "signature.key-of-other-apps"
     DOES_NOT_HOLD = "signature.invalid"
     OTHER_PURPOSE = "signature.other-purpose"
+    OTHER_NAME = "file.other-name"
+    OTHER_RELEASE = "release.other"
     MALFORMED = "manifest.malformed"
     MISPLACED = "manifest.misplaced"
     NOT_NAMED = "file.not-in-manifest"
@@ -35,6 +37,8 @@ REMEDIES: Final = {
     Broken.OTHER_APPS_KEY: "Do not use it. The key is trusted for other apps only; give it with --key if it is meant for this one too.",
     Broken.DOES_NOT_HOLD: "Do not use it: the bytes are not those that were signed. Get it again, and compare.",
     Broken.OTHER_PURPOSE: "Do not use it: the signature is genuine, and was made for something else.",
+    Broken.OTHER_NAME: "If you gave it this name yourself, give it its own back. Else do not use it: it is another file in this one's place.",
+    Broken.OTHER_RELEASE: "Do not use it: it is genuine, and not what you asked for. An older release may have been put in its place.",
     Broken.MALFORMED: "Do not use it. Get the manifest again; a newer `dist` may be needed for a newer form.",
     Broken.MISPLACED: "Do not use it: a manifest stands in the place of another. Mirror the release again into an empty folder.",
     Broken.NOT_NAMED: "Do not use it: no signed manifest names it. Remove it, or find out who put it there.",

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from pipeline import minisign
@@ -22,6 +22,10 @@ from pipeline.values import is_digest
 MANIFEST_MAX_BYTES: Final = 16 << 20
 _SCHEMA: Final = 1
 _ID: Final = re.compile(r"[a-z]{3}_[0-9a-z]{26}")
+_DOWNLOAD: Final = re.compile(
+    r"distd file sha256:(?P<sha256>[0-9a-f]{64}) app:(?P<app>\S+) version:(?P<version>\S+)(?: build:(?P<build>\d{1,19}))?"
+    r" release:(?P<release>rel_[0-9a-z]{26}) name:(?P<name>.+)"
+)
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "app": (str,),
     "release": (str,),
@@ -89,10 +93,28 @@ def read_manifest(
     return manifest, key_id
 
 
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A download, as its signature says what it is."""
+
+    key_id: str
+    sha256: str
+    size: int
+    app: str
+    version: str
+    build: int | None
+    release: str
+    filename: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the document of a command."""
+        return asdict(self)
+
+
 def check_download(
-    pieces: Iterable[bytes], signature: bytes | None, trusted: Sequence[TrustedKey], *, path: str
-) -> tuple[str, str, int]:
-    """The bytes of a download against the signature beside it: the key's id, the SHA-256 and the size. Raises `Unproven`."""
+    pieces: Iterable[bytes], signature: bytes | None, trusted: Sequence[TrustedKey], *, path: str, name: str
+) -> Download:
+    """The bytes of a download against the signature beside it; `name` is what it is called here. Raises `Unproven`."""
     digest, size = hashlib.sha256(), 0
 
     def counted() -> Iterator[bytes]:
@@ -103,11 +125,19 @@ def check_download(
             yield piece
 
     key_id, comment = check(signature, counted(), trusted, path=path)
-    if comment != f"sha256:{digest.hexdigest()}":
+    said = _DOWNLOAD.fullmatch(comment)
+    if said is None or said["sha256"] != digest.hexdigest():
         raise broken(
             path, Broken.OTHER_PURPOSE, f"its signature says {comment[:200]!r}, and is not that of a download"
         )
-    return key_id, digest.hexdigest(), size
+    for_app(trusted, key_id, said["app"], path=path)
+    if said["name"] != name:
+        shown = f"{said['app']} {said['version']}"
+        raise broken(path, Broken.OTHER_NAME, f"it was given out as {said['name']}, of {shown}")
+    build = None if said["build"] is None else int(said["build"])
+    return Download(
+        key_id, said["sha256"], size, said["app"], said["version"], build, said["release"], said["name"]
+    )
 
 
 def check(

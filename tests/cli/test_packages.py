@@ -255,6 +255,37 @@ def test_a_tree_of_a_store_is_packed(dist: Dist, folder: Path, tmp_path: Path):
     assert (tmp_path / "a.dpk").read_bytes() == (tmp_path / "b.dpk").read_bytes()
 
 
+def test_what_was_verified_of_a_package_is_said(dist: Dist, folder: Path, key: Path, tmp_path: Path):
+    """The content of a thin one may be elsewhere: who signed it is known then, and no byte of it."""
+    thin = ("--key", key, "--shape", "thin")
+    create(dist, folder, tmp_path / "thin.dpk", *thin)
+    create(dist, folder, tmp_path / "beside.dpk", *thin, "--external", tmp_path / "beside.blobs")
+    create(dist, folder, tmp_path / "fat.dpk", "--key", key)
+    create(dist, folder, tmp_path / "bare.dpk", "--key", key, "--shape", "metadata")
+    trusted = ("--key", tmp_path / "key.pub")
+    found = {
+        name: dist.json("pkg", "verify", tmp_path / f"{name}.dpk", *trusted)["content_verified"]
+        for name in ("thin", "beside", "fat", "bare")
+    }
+    assert found == {"thin": False, "beside": True, "fat": True, "bare": False}
+    assert "not looked at" in dist("pkg", "verify", tmp_path / "thin.dpk", *trusted).out
+    assert "every byte" in dist("pkg", "verify", tmp_path / "fat.dpk", *trusted).out
+    anyone = dist.json("pkg", "verify", tmp_path / "fat.dpk", "--trust-anyone")
+    assert anyone["trust_required"] is False
+    assert "not asked for" in dist("pkg", "verify", tmp_path / "fat.dpk", "--trust-anyone").out
+
+
+def test_a_file_of_trusted_keys_that_is_named_and_not_there_is_an_error(
+    dist: Dist, folder: Path, key: Path, tmp_path: Path
+):
+    create(dist, folder, tmp_path / "a.dpk", "--key", key)
+    typo = str(tmp_path / "typo")
+    answer = dist("pkg", "verify", tmp_path / "a.dpk", DIST_TRUSTED_KEYS=typo)
+    assert (answer.status, "is not there" in answer.err) == (2, True)
+    pinned = dist.json("pkg", "verify", tmp_path / "a.dpk", "--tofu", DIST_TRUSTED_KEYS=typo)
+    assert (pinned["pinned"], Path(typo).exists()) == (True, True)
+
+
 def test_a_thin_package_and_its_folder_of_blobs_are_moved_together(dist: Dist, folder: Path, tmp_path: Path):
     here = tmp_path / "here"
     here.mkdir()

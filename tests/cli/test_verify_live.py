@@ -175,13 +175,19 @@ def test_one_download_with_what_stands_beside_it(
     publisher: Dist, live: Live, stranger: Dist, pub: Path, tmp_path: Path
 ):
     row = publisher.json("artifact", "list", "proven")["items"][0]
+    version = next(
+        one["version"]
+        for one in publisher.json("release", "list", "proven")["items"]
+        if row["id"] in {each["id"] for each in publisher.json("artifact", "list", one["id"])["items"]}
+    )
     path = tmp_path / row["filename"]
     publisher.json("artifact", "download", row["id"], "--output", path)
     for suffix in (".minisig", ".sha256"):
         answer = httpx.get(row["download_url"] + suffix, headers={"Authorization": f"Bearer {live.admin}"})
         path.with_name(path.name + suffix).write_bytes(answer.raise_for_status().content)
-    document = stranger.json("verify", path, "--key", pub)
-    assert document["sha256"] == row["sha256"]
+    document = stranger.json("verify", path, "--key", pub, "--app", "proven", "--version", version)
+    assert (document["sha256"], document["filename"]) == (row["sha256"], row["filename"])
+    assert refused(stranger, path, "--key", pub, "--version", "9.9") == ["release.other"]
     require_program("minisign")
     checked = subprocess.run(
         ["minisign", "-V", "-p", pub, "-m", path], capture_output=True, timeout=60, check=False
@@ -232,9 +238,10 @@ def test_an_address_whose_bytes_were_exchanged_is_refused(
     ("arguments", "said"),
     [
         (["nothing-here"], "is not there"),
-        ([".", "--manifest", "x"], "--manifest is for one file"),
+        ([".", "--manifest", "x"], "are for one file"),
         (["{file}", "--head", "1.0"], "are for a mirror"),
-        (["{file}", "--app", "x"], "are for a mirror"),
+        (["{file}", "--app", "x", "--app", "y"], "are for a mirror"),
+        ([".", "--version", "1.0"], "are for one file"),
         (["{empty}"], "holds no release"),
         (["{file}", "--key", "nonsense"], "trusted keys: line"),
         (["{file}", "--manifest", "{empty}"], "cannot be read"),

@@ -483,7 +483,7 @@ def test_a_bill_of_materials_beside_the_artifact_or_the_release_is_one(
     set_policy(domain, admin, {"rules": {"no-sbom": "error"}})
     assert said(domain, publish(domain, ci, "1.0", apk(1))) == {"no-sbom": "error"}
     for version, kind, code, expected in (
-        ("1.1", "text", 2, {"no-sbom": "error"}),
+        ("1.1", "text", 2, {"no-sbom": "error", "sbom.unread": "warning"}),
         ("1.2", "sbom-cyclonedx", 3, {}),
     ):
         row = domain.draft(ci, "notes", version, {"a.apk": apk(code)})

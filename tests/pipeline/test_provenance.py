@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import app_policy, draft, release
+from pipeline import app_policy, draft, provenance, release
 from pipeline.access import Actor
 from pipeline.documents import Documents
 from pipeline.formats.declared import Declared
@@ -88,6 +88,28 @@ def test_provenance_has_to_be_of_what_it_is_attached_to(reading: Domain, name: s
     attached, status, rules = CASES[name]
     release_id, found = publish(reading, reading.actor(), attached)
     assert (reading.release(release_id).status.value, set(found)) == (status, rules)
+
+
+@pytest.mark.parametrize(
+    ("git_rev", "expected"), [("9f3c" * 10, []), ("0" * 40, ["provenance.identity-differs"]), (None, [])]
+)
+def test_the_commit_of_an_identity_in_the_index_is_the_one_that_was_built(
+    reading: Domain, git_rev: str | None, expected: list[str]
+):
+    release_id, _ = publish(reading, reading.actor(), {None: of("a.bin", "b.bin")})
+    rows = reading.artifacts(release_id)
+    for row in rows:
+        row.contract = None if row.attachment_kind or git_rev is None else {"git_rev": git_rev}
+    attachment = next(row for row in rows if row.attachment_kind)
+    found = provenance.findings(reading.release(release_id), attachment, rows)
+    assert [finding.rule for finding in found] == expected
+
+
+def test_one_statement_that_fits_brings_no_other_in(reading: Domain):
+    """Several on lines: each has to name a file of the release, or its builder would be shown as one of the release's."""
+    stranger = written(envelope(statement(slsa_1(), "0" * 64)))
+    _, found = publish(reading, reading.actor(), {None: of("a.bin", "b.bin") + b"\n" + stranger})
+    assert "1 of its 2 statements" in found["provenance.subject-mismatch"]
 
 
 def test_what_is_not_covered_is_said_by_name(reading: Domain):

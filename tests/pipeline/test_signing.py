@@ -85,15 +85,15 @@ def test_a_file_is_read_once_and_others_are_told_to_come_again_meanwhile(layout:
     file, pipe = tmp_path / "file", tmp_path / "pipe"
     file.write_bytes(CONTENT)
     digest = parse_digest(hashlib.sha256(CONTENT).hexdigest())
-    text = signatures.of(digest, file)
+    text = signatures.of(digest, file, trusted_comment="a file")
     file.unlink()
-    assert signatures.of(digest, file) == text
+    assert signatures.of(digest, file, trusted_comment="a file") == text
     os.mkfifo(pipe)
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(signatures.of, parse_digest("0" * 64), pipe)
+        slow = pool.submit(signatures.of, parse_digest("0" * 64), pipe, trusted_comment="slow")
         with pipe.open("wb") as writer:  # opens when the reader has
             with pytest.raises(Busy):
-                signatures.of(parse_digest("1" * 64), pipe)
-            assert signatures.of(digest, file) == text
+                signatures.of(parse_digest("1" * 64), pipe, trusted_comment="late")
+            assert signatures.of(digest, file, trusted_comment="a file") == text
             writer.write(CONTENT)
         assert slow.result(20).startswith("untrusted comment")

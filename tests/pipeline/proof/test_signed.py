@@ -35,9 +35,16 @@ def rule(document: dict[str, Any]) -> str:
     return str(problem["rule"])
 
 
+RELEASE = "rel_" + "0" * 26
+
+
+def comment_of(content: bytes, name: str, *, app: str = "notes", version: str = "1.0") -> str:
+    return f"distd file sha256:{sha256(content)} app:{app} version:{version} build:7 release:{RELEASE} name:{name}"
+
+
 def beside(path: Path, comment: str | None = None) -> Path:
     content = path.read_bytes()
-    signature = minisign.sign(key(), [content], trusted_comment=comment or f"sha256:{sha256(content)}")
+    signature = minisign.sign(key(), [content], trusted_comment=comment or comment_of(content, path.name))
     path.with_name(f"{path.name}.minisig").write_bytes(signature)
     return path
 
@@ -70,10 +77,10 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path):
 
 def test_a_large_file_under_a_manifests_signature_is_not_read_into_memory(tmp_path: Path, mirror: Mirror):
     folder = mirror.add("1.0")
-    path = tmp_path / "huge"
+    path = tmp_path / "manifest.json"
     with path.open("wb") as file:
         file.truncate(1 << 40)
-    shutil.copy(folder / "manifest.json.minisig", tmp_path / "huge.minisig")
+    shutil.copy(folder / "manifest.json.minisig", tmp_path / "manifest.json.minisig")
     assert rule(verify_file(path)) == "signature.invalid"
 
 
@@ -82,7 +89,7 @@ def test_a_download_whose_bytes_are_a_manifest_does_not_pass_for_one(mirror: Mir
     folder = mirror.add("1.0")
     forged = canonical(manifest_of(folder) | {"version": "9.9"})
     (folder / "manifest.json").write_bytes(forged)
-    signature = minisign.sign(key(), [forged], trusted_comment=f"sha256:{sha256(forged)}")
+    signature = minisign.sign(key(), [forged], trusted_comment=comment_of(forged, "manifest.json"))
     (folder / "manifest.json.minisig").write_bytes(signature)
     document = commands.verify_folder(
         mirror.folder, trusted=mirror.public.encode(), head=None, recall=lambda *_: None
@@ -94,8 +101,54 @@ def test_a_manifest_does_not_pass_for_a_download(mirror: Mirror, tmp_path: Path)
     folder = mirror.add("1.0")
     signature = (folder / "manifest.json.minisig").read_bytes()
     content = (folder / "manifest.json").read_bytes()
-    document = commands.verify_download([content], signature, trusted=mirror.public.encode(), path="x")
+    document = commands.verify_download(
+        [content], signature, trusted=mirror.public.encode(), path="x", name="x"
+    )
     assert rule(document) == "signature.other-purpose"
+    for name in ("manifest.json", "manifest.json.minisig"):
+        shutil.copy(folder / name, tmp_path / name.replace("manifest.json", "notes.apk"))
+    assert rule(verify_file(tmp_path / "notes.apk")) == "signature.other-purpose"
+
+
+def test_an_older_file_does_not_pass_under_a_newer_ones_name(tmp_path: Path):
+    old = tmp_path / "notes-1.0.apk"
+    old.write_bytes(b"old")
+    beside(old)
+    for suffix in ("", ".minisig"):
+        shutil.copy(f"{old}{suffix}", tmp_path / f"notes-1.1.apk{suffix}")
+    document = verify_file(tmp_path / "notes-1.1.apk")
+    assert rule(document) == "file.other-name"
+    assert "given out as notes-1.0.apk, of notes 1.0" in document["problems"][0]["message"]
+
+
+def test_a_file_of_the_same_name_is_held_against_what_was_asked_for(tmp_path: Path):
+    path = tmp_path / "notes.apk"
+    path.write_bytes(b"old")
+    beside(path)
+    trusted = key().public.line.encode()
+    asked = {
+        (): None,
+        ("notes", "1.0"): None,
+        ("notes", None): None,
+        ("maps", "1.0"): "release.other",
+        ("notes", "1.1"): "release.other",
+    }
+    for wanted, expected in asked.items():
+        app, version = wanted or (None, None)
+        document = commands.verify_file(path, trusted=trusted, manifest=None, app=app, version=version)
+        assert (rule(document) if document["problems"] else None) == expected
+        if expected is None:
+            assert (document["app"], document["version"], document["build"]) == ("notes", "1.0", 7)
+
+
+def test_a_key_of_other_apps_is_trusted_for_their_downloads_only(tmp_path: Path):
+    path = tmp_path / "notes.apk"
+    path.write_bytes(b"PK")
+    beside(path)
+    assert (
+        rule(verify_file(path, trusted=f"{key().public.line} maps".encode())) == "signature.key-of-other-apps"
+    )
+    assert verify_file(path, trusted=f"{key().public.line} maps notes".encode())["problems"] == []
 
 
 def test_the_signature_of_another_releases_manifest_is_refused(mirror: Mirror):
@@ -203,7 +256,7 @@ def test_minisign_agrees(mirror: Mirror, tmp_path: Path):
     path = tmp_path / "notes.apk"
     path.write_bytes(b"PK")
     subprocess.run(
-        [program, "-S", "-W", "-s", secret, "-m", path, "-t", f"sha256:{sha256(b'PK')}"],
+        [program, "-S", "-W", "-s", secret, "-m", path, "-t", comment_of(b"PK", "notes.apk")],
         check=True,
         capture_output=True,
         timeout=60,
