@@ -227,8 +227,6 @@ def _migrations(settings: Settings, _layout: Layout) -> Check:
 def _writers(settings: Settings, _layout: Layout) -> Check:
     """A writer holds the lock for milliseconds; one that is seen at each of several looks is frozen, or its disk is."""
     path = write_lock_path(settings)
-    if not path.exists():
-        return Check("writers", "ok", "nobody has written yet")
     deadline = time.monotonic() + _WRITER_SECONDS
     while (holder := lock_holder(path)) is not None:
         if time.monotonic() > deadline:

@@ -161,6 +161,8 @@ def lock_holder(path: Path) -> int | None:
 
     Source: /proc/locks, which has the process, and the file by its inode.
     """
+    if not path.exists():  # nobody has written yet
+        return None
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

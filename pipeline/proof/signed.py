@@ -127,8 +127,15 @@ def check_download(
     key_id, comment = check(signature, counted(), trusted, path=path)
     said = _DOWNLOAD.fullmatch(comment)
     if said is None or said["sha256"] != digest.hexdigest():
+        hint = (
+            " (the manifest of a release has to be called manifest.json)"
+            if comment.startswith("distd app:")
+            else ""
+        )
         raise broken(
-            path, Broken.OTHER_PURPOSE, f"its signature says {comment[:200]!r}, and is not that of a download"
+            path,
+            Broken.OTHER_PURPOSE,
+            f"its signature says {comment[:200]!r}, and is not that of a download{hint}",
         )
     for_app(trusted, key_id, said["app"], path=path)
     if said["name"] != name:

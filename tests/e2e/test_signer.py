@@ -83,14 +83,14 @@ def test_a_release_is_published_once_its_signature_was_brought_and_not_before(
     assert "waits for the signature" in err
     with platform.http() as client:
         document = client.get(f"/api/v1/releases/{release_id}").json()
-        (tmp_path / "m.json").write_bytes(client.get(document["manifest_url"]).content)
-        (tmp_path / "m.json.minisig").write_bytes(client.get(document["signature_url"]).content)
+        (tmp_path / "manifest.json").write_bytes(client.get(document["manifest_url"]).content)
+        (tmp_path / "manifest.json.minisig").write_bytes(client.get(document["signature_url"]).content)
         (tmp_path / "key.pub").write_bytes(client.get("/api/v1/keys/release.pub").content)
         beside = client.get(f"{document['artifacts'][0]['download_url']}.minisig")
         keys = client.get("/api/v1/keys").json()["items"]
-    assert (tmp_path / "m.json").read_bytes() == manifest.read_bytes()
-    run("-V", "-p", tmp_path / "key.pub", "-m", tmp_path / "m.json")
-    proven = platform.dist("verify", str(tmp_path / "m.json"), "--key", str(tmp_path / "key.pub"))
+    assert (tmp_path / "manifest.json").read_bytes() == manifest.read_bytes()
+    run("-V", "-p", tmp_path / "key.pub", "-m", tmp_path / "manifest.json")
+    proven = platform.dist("verify", str(tmp_path / "manifest.json"), "--key", str(tmp_path / "key.pub"))
     assert proven.code == 0, proven
     assert (beside.status_code, beside.json()["code"]) == (404, "not_signed")
     assert document["artifacts"][0]["sha256"] in beside.json()["remedy"]

@@ -155,6 +155,7 @@ def test_a_writer_that_never_ends_is_waited_for_only_so_long(tmp_path: Path):
     """Its process may be stopped in mid-transaction; the others say that they are busy, and go on once it does."""
     lock = tmp_path / "write.lock"
     database = Database(tmp_path / "dist.db", lock_path=lock, wait_seconds=0.2)
+    assert lock_holder(lock) is None, "nobody has written yet"
     migrate(database)
     assert lock_holder(lock) is None
 
