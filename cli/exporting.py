@@ -4,16 +4,16 @@ The index is written last, and at once: a folder whose index can be read holds e
 """
 
 import hashlib
-import os
 from pathlib import Path
 from urllib.parse import quote
 
 from .client import Client
 from .distribution import INDEX, Index, Row, parse_index
 from .download import WantedFile, download
-from .errors import CliError, ServerProblem, usage
+from .errors import CliError, ServerProblem
 from .output import Output
 from .paths import segment
+from .whole import write_whole
 
 
 def fetch_index(client: Client, app: str) -> tuple[Index, bytes]:
@@ -40,8 +40,8 @@ def export(client: Client, output: Output, app: str, out: Path) -> tuple[Index, 
     if signature is None:
         (out / f"{INDEX}.minisig").unlink(missing_ok=True)  # of an index before this one
     else:
-        written += _replace(out / f"{INDEX}.minisig", signature)
-    written += _replace(out / INDEX, content)
+        written += write_whole(out / f"{INDEX}.minisig", signature)
+    written += write_whole(out / INDEX, content)
     return index, written
 
 
@@ -71,7 +71,7 @@ def _beside(client: Client, app: str, path: str, out: Path) -> bool:
     """One of the small files. What is there stays, or it was changed, and is not written over."""
     if (out / path).exists():
         return False
-    return _replace(out / path, client.request("GET", address(app, path)).content)
+    return write_whole(out / path, client.request("GET", address(app, path)).content)
 
 
 def _same(path: Path, sha256: str) -> None:
@@ -81,23 +81,3 @@ def _same(path: Path, sha256: str) -> None:
             f"{path} is there already and is not what the index says.",
             remedy="An identity is never replaced: somebody changed the file. Move the folder of the tuple away and export again.",
         )
-
-
-def _replace(path: Path, content: bytes) -> bool:
-    """All of the file or nothing of it; nothing at all when it is as it should be."""
-    try:
-        if path.exists() and path.read_bytes() == content:
-            return False
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise usage(
-            f"{path} cannot be written: {error.strerror}.",
-            "Look at space and permissions, or give another --out.",
-        ) from error
-    return True

@@ -20,10 +20,11 @@ from typing import Any, Final
 
 from .client import API, Client
 from .download import Wanted, download
-from .errors import CliError, usage
+from .errors import CliError
 from .output import Output
 from .paths import segment
 from .strict_json import NotJson, parse
+from .whole import read_if_there, write_whole
 
 MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = f"{MANIFEST}.minisig"
@@ -72,7 +73,7 @@ def _release(
 ) -> Mapping[str, Any]:
     address = f"{API}/releases/{segment(str(row['id']))}/manifest"
     there = folder / MANIFEST
-    content = _read(there)
+    content = read_if_there(there)
     new = content is None
     if content is None:
         content = client.request("GET", address).content
@@ -80,17 +81,17 @@ def _release(
     why = _why_withheld(row)
     if why is not None:
         done.withheld += 1
-        _write(folder / WITHHELD, (json.dumps({"withheld": why}, ensure_ascii=False) + "\n").encode())
+        write_whole(folder / WITHHELD, (json.dumps({"withheld": why}, ensure_ascii=False) + "\n").encode())
     elif files:
         for wanted in _files(manifest, folder):
             _file(client, output, wanted, folder / wanted.id / wanted.filename, done)
         (folder / WITHHELD).unlink(missing_ok=True)
     else:
-        _write(folder / WITHHELD, b'{"withheld": "brought without its files (--manifests-only)"}\n')
-    if _read(folder / SIGNATURE) is None:
-        _write(folder / SIGNATURE, client.request("GET", f"{address}.minisig").content)
+        write_whole(folder / WITHHELD, b'{"withheld": "brought without its files (--manifests-only)"}\n')
+    if read_if_there(folder / SIGNATURE) is None:
+        write_whole(folder / SIGNATURE, client.request("GET", f"{address}.minisig").content)
     if new:
-        _write(there, content)
+        write_whole(there, content)
         done.new += 1
     done.releases += 1
     return manifest
@@ -163,33 +164,3 @@ def _not_ours(folder: Path, why: str) -> CliError:
         title="Not what it claims to be",
         remedy=f"Move {folder} away and mirror again; if it comes again, do not trust the server.",
     )
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise usage(
-            f"{path} cannot be read: {error.strerror}.", "Look at the path and its permissions."
-        ) from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    """All of the file or nothing of it; nothing at all when it is as it should be."""
-    if _read(path) == content:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise usage(
-            f"{path} cannot be written: {error.strerror}.",
-            "Look at space and permissions, or give another --out.",
-        ) from error

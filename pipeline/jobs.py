@@ -211,33 +211,25 @@ def retry(
 
 def give_back(session: Session, claim: Claim, *, now: datetime) -> None:
     """A worker that stops on purpose returns its job unharmed: no attempt and no crash is counted."""
-    session.execute(
-        update(Job)
-        .where(*_ours(claim))
-        .values(
-            status=JobStatus.QUEUED,
-            attempts=Job.attempts - 1,
-            worker_id=None,
-            lease_until=None,
-            run_after=now,
-            rung_at=None,
-        )
-    )
+    _return_unharmed(session, claim, run_after=now)
 
 
 def park(session: Session, claim: Claim, *, until: datetime, note: str) -> bool:
     """Let the job wait, and say for what; False: taken over."""
+    return _return_unharmed(session, claim, run_after=until, error=note)
+
+
+def _return_unharmed(session: Session, claim: Claim, **values: Any) -> bool:
     done = session.execute(
         update(Job)
         .where(*_ours(claim))
         .values(
             status=JobStatus.QUEUED,
             attempts=Job.attempts - 1,
-            error=note,
             worker_id=None,
             lease_until=None,
-            run_after=until,
             rung_at=None,
+            **values,
         )
     )
     return bool(done.rowcount == 1)  # type: ignore[attr-defined]

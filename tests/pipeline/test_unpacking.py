@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import random
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +25,7 @@ from pipeline.package.create import Description, Encoding, Format
 from pipeline.package.native import Shape
 from tests.pipeline.test_garbage import collect, next_job
 from tests.support.build_package import ENCODINGS, OTHER_KEY, SMALL, Content, packed, write_folder
+from tests.support.collecting import publish_while_collecting
 from tests.support.domain import Domain, digest_of
 from tests.support.unconfined import Unconfined, real_parts
 from workers.runner import ConfinedInspector
@@ -600,7 +600,6 @@ def test_publishers_of_packages_that_share_blobs_and_collectors_at_once_lose_not
         )[0]
         for number in range(6)
     ]
-    stop, failures, done = threading.Event(), [], []
 
     def publish(worker: int) -> None:
         choice, actor = random.Random(worker), actors[worker]
@@ -628,27 +627,7 @@ def test_publishers_of_packages_that_share_blobs_and_collectors_at_once_lose_not
                 except Conflict:
                     assert hasty.release(release_id).removed_at is not None
 
-    def collecting() -> None:
-        while not stop.wait(0.02):
-            done.append(collect(hasty))
-
-    def guarded(work, *arguments) -> None:
-        try:
-            work(*arguments)
-        except BaseException as error:  # noqa: BLE001 - handed to the test
-            failures.append(error)
-
-    publishers = [threading.Thread(target=guarded, args=(publish, number)) for number in range(3)]
-    collectors = [threading.Thread(target=guarded, args=(collecting,)) for _ in range(2)]
-    for thread in [*publishers, *collectors]:
-        thread.start()
-    for thread in publishers:
-        thread.join(120)
-    stop.set()
-    for thread in collectors:
-        thread.join(30)
-    assert failures == []
-    assert sum(len(run.removed) for run in done), "collectors had something to do"
+    publish_while_collecting(publish, lambda: collect(hasty))
     sound(hasty)
     with hasty.database.read() as session:
         kept = session.exec(
